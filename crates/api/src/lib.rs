@@ -1,0 +1,1 @@
+//! Docker's words: the Engine API's routes and types. Pure data.

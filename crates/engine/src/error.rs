@@ -1,0 +1,55 @@
+//! The few kinds of failure, chosen by what callers do about them.
+
+use std::fmt;
+
+/// What a caller can do about it; `daemon` maps each to one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Name another object.
+    NotFound,
+    /// Something stands in the way: a name in use, a state that forbids it.
+    Conflict,
+    /// It already is as asked.
+    NotModified,
+    /// Ask differently.
+    Invalid,
+    /// Not allowed.
+    Forbidden,
+    /// Try later.
+    Unavailable,
+    /// This engine, kernel or host cannot do it.
+    Unsupported,
+    /// A failure of the host or of knarr.
+    Internal,
+}
+
+/// A failure of one verb: names the object, starts lower case except where Docker's tools parse the text, says
+/// what to do where that is known.
+#[derive(Debug)]
+pub struct Error {
+    /// What a caller can do about it.
+    pub kind: Kind,
+    /// For people.
+    pub message: String,
+}
+
+/// Result of a verb.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,2 @@
+//! `knarr-runtime`
+fn main() {}

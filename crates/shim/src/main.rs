@@ -1,0 +1,2 @@
+//! `knarr-shim DIR`
+fn main() {}

@@ -1,0 +1,212 @@
+//! The path door (rule R1): nothing inside a container's root, a layer or an archive is ever opened but here.
+//!
+//! `openat2(2)` with `RESOLVE_IN_ROOT` (Linux 5.6) treats a directory as `/` for one lookup: symbolic links and
+//! `..` stay inside, magic links are refused. Classes of escapes that end here: CVE-2018-15664, CVE-2021-30465,
+//! CVE-2024-45310.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, statat};
+
+/// A directory that is `/` for every lookup through it.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+impl Root {
+    /// The directory at `path` of the host; `path` itself must come from the engine, never from a container.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
+    }
+
+    /// An open directory.
+    pub fn from_fd(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// Opens `path` below this root, following links inside it. `CLOEXEC` is added.
+    pub fn get(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.resolve(
+            path,
+            flags,
+            mode,
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
+    }
+
+    /// Like [`Root::get`], but a symbolic link anywhere on the way, also last, is an error.
+    pub fn get_no_links(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let strict = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        self.resolve(path, flags, mode, strict)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags, mode: Mode, how: ResolveFlags) -> io::Result<OwnedFd> {
+        loop {
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, how) {
+                // A rename elsewhere raced the walk through `..`; the kernel asks for another try.
+                Err(rustix::io::Errno::AGAIN) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// The directory that holds `path`'s last component, and that component; links on the way are followed
+    /// inside. The component itself is not looked at, and is never `.`, `..` or empty.
+    pub fn parent_of<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let Some(Component::Normal(name)) = path.components().next_back() else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "path has no last component",
+            ));
+        };
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("/"));
+        Ok((
+            self.get(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?,
+            name,
+        ))
+    }
+
+    /// Makes `path` and what is missing above it, each with `mode`, and opens it. What exists may be reached through
+    /// links; a link that dangles is an error.
+    pub fn create_dir_all(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        match self.get(path, directory, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let mut walked = PathBuf::from("/");
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => {
+                    let parent = self.get(&walked, directory, Mode::empty())?;
+                    match mkdirat(&parent, name, mode) {
+                        Ok(()) | Err(rustix::io::Errno::EXIST) => walked.push(name),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Component::ParentDir => walked.push(".."),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        self.get(&walked, directory, Mode::empty())
+    }
+
+    /// Reads a small regular file below this root: at most `limit` bytes, never a device or a pipe (rule R9).
+    pub fn read_regular(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        use std::io::Read;
+        // NONBLOCK: opening a pipe that an image put there must not wait for its other end.
+        let file = self.get(
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
+        let stat = fstat(&file)?;
+        let shown = path.display();
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{shown} is not a regular file"),
+            ));
+        }
+        let mut content = Vec::new();
+        std::fs::File::from(file)
+            .take(limit + 1)
+            .read_to_end(&mut content)?;
+        if content.len() as u64 > limit {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{shown} is larger than {limit} bytes"),
+            ));
+        }
+        Ok(content)
+    }
+
+    /// Whether something (also a dangling link) is at `path`.
+    pub fn has(&self, path: &Path) -> io::Result<bool> {
+        let found = self.parent_of(path).and_then(|(parent, name)| {
+            Ok(statat(
+                parent,
+                OsStr::from_bytes(name.as_bytes()),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )?)
+        });
+        match found {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    #[test]
+    fn links_and_dots_stay_inside() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "outside").unwrap();
+        let inside = outside.path().join("root");
+        fs::create_dir_all(inside.join("etc")).unwrap();
+        symlink(outside.path(), inside.join("absolute")).unwrap();
+        symlink("../..", inside.join("etc/relative")).unwrap();
+        symlink("/etc", inside.join("good")).unwrap();
+        fs::write(inside.join("etc/passwd"), "inside").unwrap();
+        let root = Root::open(&inside).unwrap();
+
+        for escape in [
+            "absolute/secret",
+            "../secret",
+            "etc/relative/secret",
+            "/../../secret",
+        ] {
+            assert_eq!(
+                root.read_regular(Path::new(escape), 99).unwrap_err().kind(),
+                io::ErrorKind::NotFound,
+                "{escape}"
+            );
+        }
+        assert_eq!(
+            root.read_regular(Path::new("good/passwd"), 99).unwrap(),
+            b"inside"
+        );
+        assert!(root.read_regular(Path::new("etc/passwd"), 2).is_err());
+
+        root.create_dir_all(Path::new("/good/a/b"), Mode::from_raw_mode(0o755))
+            .unwrap();
+        assert!(inside.join("etc/a/b").is_dir());
+        assert!(
+            root.create_dir_all(Path::new("absolute/new"), Mode::from_raw_mode(0o755))
+                .is_err()
+        );
+        assert!(!outside.path().join("new").exists());
+    }
+}
