@@ -23,7 +23,10 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::channel(BEHIND).0, recent: Mutex::default() }
+        Self {
+            sender: broadcast::channel(BEHIND).0,
+            recent: Mutex::default(),
+        }
     }
 
     pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {
@@ -50,12 +53,24 @@ impl Events {
         attributes.insert("image".to_owned(), container.config.image.clone());
         attributes.insert("name".to_owned(), container.name.clone());
         attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.tell(Event { at: Timestamp::now(), kind: "container", action: action.to_owned(), id: container.id.clone(), attributes });
+        self.tell(Event {
+            at: Timestamp::now(),
+            kind: "container",
+            action: action.to_owned(),
+            id: container.id.clone(),
+            attributes,
+        });
     }
 
     /// `action` of an image under `name`.
     pub(crate) fn image(&self, id: &str, name: &str, action: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
-        self.tell(Event { at: Timestamp::now(), kind: "image", action: action.to_owned(), id: id.to_owned(), attributes });
+        self.tell(Event {
+            at: Timestamp::now(),
+            kind: "image",
+            action: action.to_owned(),
+            id: id.to_owned(),
+            attributes,
+        });
     }
 }

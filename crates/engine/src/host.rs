@@ -35,7 +35,11 @@ impl Host {
 fn v1_controllers() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let names = table.lines().filter_map(|line| line.split(':').nth(1));
-    names.flat_map(|names| names.split(',')).filter(|name| !name.is_empty() && !name.contains('=')).map(str::to_owned).collect()
+    names
+        .flat_map(|names| names.split(','))
+        .filter(|name| !name.is_empty() && !name.contains('='))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn thermal() -> Vec<String> {

@@ -3,28 +3,31 @@
 use crate::error::{Error, Kind, Result};
 
 const ADJECTIVES: [&str; 48] = [
-    "able", "agile", "amber", "bold", "brave", "bright", "brisk", "calm", "clear", "clever", "daring", "deft", "eager",
-    "early", "fair", "fleet", "frosty", "gallant", "gentle", "golden", "grand", "hardy", "hearty", "jolly", "keen",
-    "kind", "lively", "loyal", "lucky", "merry", "mighty", "neat", "noble", "patient", "proud", "quick", "quiet",
-    "ready", "sharp", "silver", "sleek", "steady", "sturdy", "sunny", "swift", "trusty", "vivid", "wise",
+    "able", "agile", "amber", "bold", "brave", "bright", "brisk", "calm", "clear", "clever", "daring",
+    "deft", "eager", "early", "fair", "fleet", "frosty", "gallant", "gentle", "golden", "grand", "hardy",
+    "hearty", "jolly", "keen", "kind", "lively", "loyal", "lucky", "merry", "mighty", "neat", "noble",
+    "patient", "proud", "quick", "quiet", "ready", "sharp", "silver", "sleek", "steady", "sturdy", "sunny",
+    "swift", "trusty", "vivid", "wise",
 ];
 const THINGS: [&str; 48] = [
-    "anchor", "barque", "beacon", "bow", "breeze", "brig", "buoy", "capstan", "caravel", "cog", "compass", "coracle",
-    "cove", "cutter", "dhow", "dinghy", "dory", "ferry", "fjord", "frigate", "galleon", "galley", "gull", "harbour",
-    "haven", "helm", "hulk", "kayak", "keel", "ketch", "lagoon", "lantern", "longship", "lugger", "mast", "oar",
-    "packet", "pilot", "pinnace", "quay", "rudder", "schooner", "skiff", "sloop", "tiller", "trawler", "umiak", "yawl",
+    "anchor", "barque", "beacon", "bow", "breeze", "brig", "buoy", "capstan", "caravel", "cog", "compass",
+    "coracle", "cove", "cutter", "dhow", "dinghy", "dory", "ferry", "fjord", "frigate", "galleon", "galley",
+    "gull", "harbour", "haven", "helm", "hulk", "kayak", "keel", "ketch", "lagoon", "lantern", "longship",
+    "lugger", "mast", "oar", "packet", "pilot", "pinnace", "quay", "rudder", "schooner", "skiff", "sloop",
+    "tiller", "trawler", "umiak", "yawl",
 ];
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Error::new(Kind::Internal, format!("read random bytes: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(Kind::Internal, format!("read random bytes: {error}")))?;
     Ok(bytes)
 }
 
 /// 64 hex digits. Never all decimal in its first twelve, which would pass for a number as a hostname.
 pub(crate) fn id() -> Result<String> {
     loop {
-        let id: String = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = oci::Digest::sha256(random()?).hex().to_owned();
         if !id[..12].bytes().all(|digit| digit.is_ascii_digit()) {
             return Ok(id);
         }
@@ -34,8 +37,16 @@ pub(crate) fn id() -> Result<String> {
 /// `swift_longship`; from the third try on with a digit behind it.
 pub(crate) fn suggest(attempt: u32) -> Result<String> {
     let [first, second, digit] = random::<3>()?;
-    let name = format!("{}_{}", ADJECTIVES[usize::from(first) % 48], THINGS[usize::from(second) % 48]);
-    Ok(if attempt < 2 { name } else { format!("{name}{}", digit % 10) })
+    let name = format!(
+        "{}_{}",
+        ADJECTIVES[usize::from(first) % 48],
+        THINGS[usize::from(second) % 48]
+    );
+    Ok(if attempt < 2 {
+        name
+    } else {
+        format!("{name}{}", digit % 10)
+    })
 }
 
 /// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with an optional leading slash that is dropped.

@@ -17,7 +17,7 @@ use store::{Damaged, Durability, Store, Table};
 use trace::Timeline;
 
 use crate::{
-    Container, Engine, Files, LastRun, Options, State,
+    Container, Engine, Files, Options, State,
     config::Log,
     error::{Error, Kind, Result},
     events::Events,
@@ -30,7 +30,10 @@ use crate::{
 };
 
 /// Facts about the engine itself.
-const ENGINE: Table = Table { name: "engine", version: 1 };
+const ENGINE: Table = Table {
+    name: "engine",
+    version: 1,
+};
 /// Docker's exit code for what a reboot ended.
 const ENDED_BY_REBOOT: i32 = 255;
 const LOST: i32 = 137;
@@ -63,7 +66,8 @@ impl Engine {
         let store = Arc::new(Store::open(&options.data_root).map_err(Error::internal)?);
         let images = Arc::new(Images::open(&options.data_root, store.clone())?);
         let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root.join("overlay"))?.into();
-        let runtime = seal(&options.runtime).map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
+        let runtime = seal(&options.runtime)
+            .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
         let engine = Self(Arc::new(Inner {
             engine_id: engine_id(&store)?,
@@ -106,7 +110,11 @@ impl Engine {
         let handle = Arc::new(Handle::new(container, record.chain));
         inner.containers.insert(handle.clone());
         let found = match Line::connect(&directory).await {
-            Ok(mut line) => line.ask_state(&Request::Watch).await.ok().map(|state| (line, state)),
+            Ok(mut line) => line
+                .ask_state(&Request::Watch)
+                .await
+                .ok()
+                .map(|state| (line, state)),
             Err(_) => None,
         };
         match found {
@@ -121,11 +129,17 @@ impl Engine {
 
     /// No shim is there: it ended in order, was lost, or the machine was restarted.
     async fn settle(&self, handle: &Arc<Handle>, kept: &State, directory: &Path) {
-        let exit: Option<Exit> =
-            fs::read(directory.join("exit.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let exit: Option<Exit> = fs::read(directory.join("exit.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         let was_running = kept.pid().is_some();
         let last = match exit {
-            Some(exit) => Some((exit.code, Timestamp::from_nanosecond(exit.at.into()).ok(), exit.oom_killed, "")),
+            Some(exit) => Some((
+                exit.code,
+                Timestamp::from_nanosecond(exit.at.into()).ok(),
+                exit.oom_killed,
+                "",
+            )),
             None if directory.exists() && was_running => {
                 self.clear_runtime(&handle.id).await;
                 Some((LOST, None, false, "its shim was lost"))
@@ -186,7 +200,13 @@ impl Engine {
 
     /// Snapshots, directories and layers that no record knows are left-overs of a crash.
     async fn sweep(&self) {
-        let known: BTreeSet<String> = self.0.containers.all().iter().map(|handle| handle.id.clone()).collect();
+        let known: BTreeSet<String> = self
+            .0
+            .containers
+            .all()
+            .iter()
+            .map(|handle| handle.id.clone())
+            .collect();
         for id in directories(&self.0.options.exec_root.join("containers")).difference(&known) {
             tracing::warn!("container {id} has no record: ending what is left of it");
             self.clear_runtime(id).await;
@@ -228,7 +248,9 @@ impl Engine {
 }
 
 fn take_roots(options: &Options) -> Result<fs::File> {
-    let Options { data_root, exec_root, .. } = options;
+    let Options {
+        data_root, exec_root, ..
+    } = options;
     make_directory(data_root, 0o710)?;
     make_directory(exec_root, 0o711)?;
     make_directory(&exec_root.join("containers"), 0o700)?;
@@ -259,7 +281,10 @@ fn seal(program: &Path) -> io::Result<OwnedFd> {
     let memfd = memfd_create("knarr-runtime", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut copy = fs::File::from(memfd);
     io::copy(&mut fs::File::open(program)?, &mut copy)?;
-    fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+    fcntl_add_seals(
+        &copy,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
     Ok(copy.into())
 }
 
@@ -268,7 +293,9 @@ fn engine_id(store: &Store) -> Result<String> {
         return Ok(id);
     }
     let id = names::id()?;
-    store.put(ENGINE, "id", &id, Durability::Durable).map_err(Error::internal)?;
+    store
+        .put(ENGINE, "id", &id, Durability::Durable)
+        .map_err(Error::internal)?;
     Ok(id)
 }
 
@@ -283,6 +310,7 @@ fn describe_damage(damaged: &Damaged) -> String {
 
 fn directories(path: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
-

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use oci::spec;
 use serde::Deserialize;
 
+use crate::error::{Error, Result};
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
@@ -21,13 +23,13 @@ struct Profile {
 #[serde(rename_all = "camelCase")]
 struct Architecture {
     architecture: String,
-    sub_architectures: Vec<String>,
+    sub_architectures: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Rule {
     #[serde(flatten)]
-    rule: spec::SeccompRule,
+    decided: spec::SeccompRule,
     #[serde(default)]
     includes: Conditions,
     #[serde(default)]
@@ -42,8 +44,9 @@ struct Conditions {
     min_kernel: Option<String>,
 }
 
-static PROFILE: LazyLock<Option<Profile>> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../data/seccomp-default.json")).ok());
+static PROFILE: LazyLock<std::result::Result<Profile, String>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../data/seccomp-default.json")).map_err(|error| error.to_string())
+});
 
 #[cfg(target_arch = "x86_64")]
 const HERE: (&str, &str) = ("SCMP_ARCH_X86_64", "amd64");
@@ -51,28 +54,40 @@ const HERE: (&str, &str) = ("SCMP_ARCH_X86_64", "amd64");
 const HERE: (&str, &str) = ("SCMP_ARCH_AARCH64", "arm64");
 
 /// The filter for a process with `capabilities` (`CAP_…`) on this kernel.
-pub(crate) fn default_filter(capabilities: &[String]) -> Option<spec::Seccomp> {
-    let profile = PROFILE.as_ref()?;
+pub(crate) fn default_filter(capabilities: &[String]) -> Result<spec::Seccomp> {
+    // Never without a filter: a profile that cannot be read starts nothing.
+    let unreadable = |error: &String| Error::internal(format!("the default seccomp profile: {error}"));
+    let profile = PROFILE.as_ref().map_err(unreadable)?;
     let kernel = kernel_version(rustix::system::uname().release().to_bytes());
     let mut architectures = vec![HERE.0.to_owned()];
     if let Some(here) = profile.arch_map.iter().find(|map| map.architecture == HERE.0) {
-        architectures.extend(here.sub_architectures.iter().cloned());
+        architectures.extend(here.sub_architectures.iter().flatten().cloned());
     }
     let applies = |rule: &&Rule| {
-        let Rule { includes, excludes, .. } = rule;
+        let Rule {
+            includes, excludes, ..
+        } = rule;
         let has = |names: &[String]| names.iter().any(|name| capabilities.contains(name));
         let here = |arches: &[String]| arches.iter().any(|arch| arch == HERE.1);
         (includes.caps.is_empty() || has(&includes.caps))
             && (includes.arches.is_empty() || here(&includes.arches))
-            && includes.min_kernel.as_ref().is_none_or(|least| kernel >= kernel_version(least.as_bytes()))
+            && includes
+                .min_kernel
+                .as_ref()
+                .is_none_or(|least| kernel >= kernel_version(least.as_bytes()))
             && !has(&excludes.caps)
             && !here(&excludes.arches)
     };
-    Some(spec::Seccomp {
+    Ok(spec::Seccomp {
         default_action: profile.default_action.clone(),
         default_errno_ret: profile.default_errno_ret,
         architectures,
-        syscalls: profile.syscalls.iter().filter(applies).map(|rule| rule.rule.clone()).collect(),
+        syscalls: profile
+            .syscalls
+            .iter()
+            .filter(applies)
+            .map(|rule| rule.decided.clone())
+            .collect(),
         ..spec::Seccomp::default()
     })
 }
@@ -80,7 +95,9 @@ pub(crate) fn default_filter(capabilities: &[String]) -> Option<spec::Seccomp> {
 /// Major and minor of `6.18.44-cloud`.
 fn kernel_version(release: &[u8]) -> (u32, u32) {
     let text = String::from_utf8_lossy(release);
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -92,7 +109,15 @@ mod tests {
     fn capabilities_open_and_close_rules() {
         let names = |caps: &[String]| {
             let filter = default_filter(caps).unwrap();
-            filter.syscalls.into_iter().flat_map(|rule| rule.names.into_iter().map(move |name| (name, rule.action.clone()))).collect::<Vec<_>>()
+            filter
+                .syscalls
+                .into_iter()
+                .flat_map(|rule| {
+                    rule.names
+                        .into_iter()
+                        .map(move |name| (name, rule.action.clone()))
+                })
+                .collect::<Vec<_>>()
         };
         let plain = names(&[]);
         let admin = names(&["CAP_SYS_ADMIN".to_owned()]);

@@ -24,14 +24,21 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Connects to the shim of the bundle `directory`. Its path may be longer than a socket address holds (108
     /// bytes), so the address goes through an open descriptor.
     pub(crate) async fn connect(directory: &Path) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
-        let handle = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let handle = open(
+            directory,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         let address = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
         Ok(Self::new(UnixStream::connect(address).await?))
     }
@@ -45,11 +52,15 @@ impl Line {
     /// The next reply.
     pub(crate) async fn reply(&mut self) -> Result<Reply> {
         let message = self.receive().await.map_err(|error| lost(&error))?;
-        let message = message.ok_or_else(|| Error::new(Kind::Internal, "the container's shim ended unexpectedly"))?;
+        let message =
+            message.ok_or_else(|| Error::new(Kind::Internal, "the container's shim ended unexpectedly"))?;
         match serde_json::from_slice(&message) {
             Ok(Reply::Error { message }) => Err(Error::new(Kind::Internal, message)),
             Ok(reply) => Ok(reply),
-            Err(error) => Err(Error::new(Kind::Internal, format!("the container's shim answers nonsense: {error}"))),
+            Err(error) => Err(Error::new(
+                Kind::Internal,
+                format!("the container's shim answers nonsense: {error}"),
+            )),
         }
     }
 
@@ -63,7 +74,10 @@ impl Line {
     pub(crate) async fn reply_state(&mut self) -> Result<State> {
         match self.reply().await? {
             Reply::State(state) => Ok(*state),
-            other => Err(Error::new(Kind::Internal, format!("the container's shim answers out of turn: {other:?}"))),
+            other => Err(Error::new(
+                Kind::Internal,
+                format!("the container's shim answers out of turn: {other:?}"),
+            )),
         }
     }
 
@@ -86,7 +100,10 @@ impl Line {
             if let Some(header) = self.buffer.first_chunk::<4>() {
                 let length = u32::from_be_bytes(*header);
                 if length > MAX_MESSAGE {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("a message of {length} bytes"),
+                    ));
                 }
                 if self.buffer.len() >= 4 + length as usize {
                     self.buffer.advance(4);
@@ -113,7 +130,11 @@ impl Line {
     }
 }
 
-async fn pump_output(mut reader: tokio::net::unix::OwnedReadHalf, mut buffer: BytesMut, output: mpsc::Sender<Frame>) {
+async fn pump_output(
+    mut reader: tokio::net::unix::OwnedReadHalf,
+    mut buffer: BytesMut,
+    output: mpsc::Sender<Frame>,
+) {
     loop {
         while let Some(frame) = next_frame(&mut buffer) {
             if output.send(frame).await.is_err() {
@@ -167,5 +188,8 @@ async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mps
 }
 
 fn lost(error: &io::Error) -> Error {
-    Error::new(Kind::Internal, format!("the container's shim cannot be reached: {error}"))
+    Error::new(
+        Kind::Internal,
+        format!("the container's shim cannot be reached: {error}"),
+    )
 }

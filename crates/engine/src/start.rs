@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,7 +28,13 @@ use crate::{
 };
 
 /// Where the runtimes that Debian and others install are found; `PATH` is not asked (rule R11).
-const RUNTIME_DIRECTORIES: [&str; 5] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"];
+const RUNTIME_DIRECTORIES: [&str; 5] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+];
 
 /// An OCI runtime.
 pub(crate) struct Runtime {
@@ -46,69 +52,26 @@ impl Engine {
         if let Err(error) = &outcome
             && error.kind != Kind::NotModified
         {
-            self.start_failed(&handle, error).await;
+            self.start_failed(&handle, error);
         }
         outcome
     }
 
     /// The same, by a verb that already holds the container.
     pub(crate) async fn start_held(&self, handle: &Arc<Handle>) -> Result<()> {
-        match handle.now().state {
-            State::Running { .. } => return Err(Error::new(Kind::NotModified, "container is already running")),
-            State::Paused { .. } => {
-                return Err(Error::new(Kind::Conflict, "cannot start a paused container, try unpause instead"));
-            }
-            State::Removing | State::Dead => {
-                return Err(Error::new(Kind::Conflict, "container is marked for removal and cannot be started"));
-            }
-            State::Created | State::Exited => {}
-        }
+        startable(&handle.now().state)?;
         // The shim of the last run may still be tidying up.
         drop(handle.shim.lock().await);
         let container = handle.now();
         let mut undo = Undo::default();
         let mut steps = Recorder::start();
-
-        let runtime = self.runtime(&container.config.host.runtime)?;
-        check_sources(&container)?;
-        let network = network::plan(&bundle::network_mode(&container.config));
-        steps.step(Room::Network, "plan", vec![("namespace", format!("{:?}", network.namespace))]);
-
-        let identity = self.identity(&container).await?;
-        let facts = self.facts(&container, identity, network, &runtime);
-        write_files(&container, &facts)?;
-        steps.step(Room::Engine, "resolve user, write hosts, hostname, resolv.conf", user_details(&facts.identity));
-
-        let root = self.0.snapshots.mounts(&container.id)?;
-        let layers = root.iter().flat_map(|mount| &mount.options).map(|option| ("option", option.clone())).collect();
-        steps.step(Room::Snapshot, "compose layers", layers);
-
-        let directory = self.write_bundle(&container, &facts, root, &runtime)?;
+        let directory = self.lay_out(&container, &mut steps).await?;
         undo.push({
             let directory = directory.clone();
             move || drop(fs::remove_dir_all(directory))
         });
-        steps.step(Room::Engine, "write bundle", vec![("directory", directory.display().to_string())]);
-
-        let mut line = self.spawn_shim(&directory)?;
-        // A failing shim has taken back whatever it and the runtime made before it answers.
-        let created = line.reply_state().await?;
-        let pid = created.pid;
-        steps.step(Room::Engine, "start shim", vec![("shim", created.shim_pid.to_string()), ("pid", pid.to_string())]);
-
-        let attached = self.attach_waiting(handle, &directory).await;
-        let started = match attached {
-            Ok(()) => line.ask(&Request::Start).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = started {
-            let _ = line.ask(&Request::Discard).await;
-            return Err(error);
-        }
-        let state = line.ask_state(&Request::Watch).await?;
-        steps.step(Room::Engine, "release", vec![("pid", pid.to_string())]);
+        let (line, state) = self.launch(handle, &directory, &mut steps).await?;
         undo.defuse();
-
         let mut timeline = steps.timeline;
         timeline.join(state.timeline.clone());
         self.keep_timeline(&container.id, timeline);
@@ -117,15 +80,79 @@ impl Engine {
         Ok(())
     }
 
+    /// Everything that a shim needs to know, in the bundle's directory.
+    async fn lay_out(&self, container: &Container, steps: &mut Recorder) -> Result<PathBuf> {
+        let runtime = self.runtime(&container.config.host.runtime)?;
+        check_sources(container)?;
+        let network = network::plan(&bundle::network_mode(&container.config));
+        steps.step(
+            Room::Network,
+            "plan network",
+            vec![("namespace", format!("{:?}", network.namespace))],
+        );
+
+        let identity = self.identity(container).await?;
+        let facts = self.facts(container, identity, network, &runtime);
+        write_files(container, &facts)?;
+        steps.step(
+            Room::Engine,
+            "resolve user, write /etc files",
+            user_details(&facts.identity),
+        );
+
+        let root = self.0.snapshots.mounts(&container.id)?;
+        let layers = root
+            .iter()
+            .flat_map(|mount| &mount.options)
+            .map(|option| ("option", option.clone()));
+        steps.step(Room::Snapshot, "compose layers", layers.collect());
+
+        let directory = self.write_bundle(container, &facts, root, &runtime)?;
+        steps.step(
+            Room::Engine,
+            "write bundle",
+            vec![("directory", directory.display().to_string())],
+        );
+        Ok(directory)
+    }
+
+    /// From the bundle to a process that runs, under a shim that is watched.
+    async fn launch(
+        &self,
+        handle: &Arc<Handle>,
+        directory: &Path,
+        steps: &mut Recorder,
+    ) -> Result<(Line, protocol::State)> {
+        let mut line = self.spawn_shim(directory)?;
+        // A failing shim has taken back whatever it and the runtime made before it answers.
+        let created = line.reply_state().await?;
+        let details = vec![
+            ("shim", created.shim_pid.to_string()),
+            ("pid", created.pid.to_string()),
+        ];
+        steps.step(Room::Engine, "start shim", details);
+        let started = match self.attach_waiting(handle, directory).await {
+            Ok(()) => line.ask(&Request::Start).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            let _ = line.ask(&Request::Discard).await;
+            return Err(error);
+        }
+        let state = line.ask_state(&Request::Watch).await?;
+        steps.step(Room::Engine, "release the process", Vec::new());
+        Ok((line, state))
+    }
+
     /// Docker keeps why in the container, as an exit code too, and removes it if it was to vanish.
-    async fn start_failed(&self, handle: &Arc<Handle>, error: &Error) {
+    fn start_failed(&self, handle: &Arc<Handle>, error: &Error) {
         locked(&handle.waiting).clear();
         handle.change(|container| {
             container.last.exit_code = exit_code(&error.message);
             error.message.clone_into(&mut container.last.error);
         });
         if handle.now().config.host.auto_remove {
-            let _ = self.remove_held(handle).await;
+            let _ = self.remove_held(handle);
         } else {
             self.save(handle);
         }
@@ -135,23 +162,39 @@ impl Engine {
     pub(crate) fn runtime(&self, name: &str) -> Result<Runtime> {
         if name.is_empty() || name == "knarr" {
             let program = format!("/proc/{}/fd/{}", std::process::id(), self.0.runtime.as_raw_fd());
-            return Ok(Runtime { program: program.into(), own: true });
+            return Ok(Runtime {
+                program: program.into(),
+                own: true,
+            });
         }
         let installed = || {
             let known = matches!(name, "runc" | "crun" | "youki");
-            RUNTIME_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| known && path.is_file())
+            RUNTIME_DIRECTORIES
+                .iter()
+                .map(|directory| Path::new(directory).join(name))
+                .find(|path| known && path.is_file())
         };
         let program = self.0.options.runtimes.get(name).cloned().or_else(installed);
         let unknown = || {
             let hint = "name it to the daemon: knarr daemon --add-runtime NAME=PATH";
-            Error::new(Kind::Invalid, format!("unknown or invalid runtime name: {name} ({hint})"))
+            Error::new(
+                Kind::Invalid,
+                format!("unknown or invalid runtime name: {name} ({hint})"),
+            )
         };
-        Ok(Runtime { program: program.ok_or_else(unknown)?, own: false })
+        Ok(Runtime {
+            program: program.ok_or_else(unknown)?,
+            own: false,
+        })
     }
 
     /// Who the process is, by the files in the container as it would start now.
     async fn identity(&self, container: &Container) -> Result<Identity> {
-        let (snapshots, id, words) = (self.0.snapshots.clone(), container.id.clone(), container.config.user.clone());
+        let (snapshots, id, words) = (
+            self.0.snapshots.clone(),
+            container.id.clone(),
+            container.config.user.clone(),
+        );
         blocking(move || {
             let root = Root::from_fd(snapshots.view(&id)?);
             resolve_user(&root, &words)
@@ -159,8 +202,16 @@ impl Engine {
         .await?
     }
 
-    fn facts(&self, container: &Container, identity: Identity, network: network::Plan, runtime: &Runtime) -> Facts {
-        let Container { id, config, files, .. } = container;
+    fn facts(
+        &self,
+        container: &Container,
+        identity: Identity,
+        network: network::Plan,
+        runtime: &Runtime,
+    ) -> Facts {
+        let Container {
+            id, config, files, ..
+        } = container;
         let parent = match config.host.cgroup_parent.as_str() {
             "" => &self.0.options.cgroup_parent,
             given => given,
@@ -182,7 +233,13 @@ impl Engine {
         }
     }
 
-    fn write_bundle(&self, container: &Container, facts: &Facts, root: Vec<oci::Mount>, runtime: &Runtime) -> Result<PathBuf> {
+    fn write_bundle(
+        &self,
+        container: &Container,
+        facts: &Facts,
+        root: Vec<oci::Mount>,
+        runtime: &Runtime,
+    ) -> Result<PathBuf> {
         let directory = self.bundle(&container.id);
         let _ = fs::remove_dir_all(&directory);
         make_directory(&directory.join("rootfs"), 0o700)?;
@@ -204,7 +261,7 @@ impl Engine {
             stdin: container.config.open_stdin,
             log,
         };
-        write_json(&directory.join("config.json"), &bundle::bundle(container, facts))?;
+        write_json(&directory.join("config.json"), &bundle::bundle(container, facts)?)?;
         write_json(&directory.join("shim.json"), &shim)?;
         Ok(directory)
     }
@@ -213,7 +270,7 @@ impl Engine {
         let program = &self.0.options.shim;
         let failed = |error: io::Error| Error::at("start", program, &error);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-        let mut child = std::process::Command::new(program)
+        let child = tokio::process::Command::new(program)
             .arg(directory)
             .env_clear()
             .stdin(std::os::fd::OwnedFd::from(theirs))
@@ -222,8 +279,8 @@ impl Engine {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
-        // The shim is the daemon's child as long as the daemon lives: reap it.
-        tokio::task::spawn_blocking(move || drop(child.wait()));
+        // Dropped, not forgotten: tokio reaps it if it ends while the daemon lives.
+        drop(child);
         ours.set_nonblocking(true).map_err(failed)?;
         Ok(Line::new(UnixStream::from_std(ours).map_err(failed)?))
     }
@@ -232,15 +289,43 @@ impl Engine {
     async fn attach_waiting(&self, handle: &Handle, directory: &Path) -> Result<()> {
         let waiting = std::mem::take(&mut *locked(&handle.waiting));
         for attachment in waiting {
-            let mut line = Line::connect(directory).await.map_err(|error| Error::at("connect to the shim in", directory, &error))?;
+            let mut line = Line::connect(directory)
+                .await
+                .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
             let streams = attachment.options.into();
-            match line.ask(&Request::Attach { session: None, streams }).await? {
+            match line
+                .ask(&Request::Attach {
+                    session: None,
+                    streams,
+                })
+                .await?
+            {
                 Reply::Done => line.pump(attachment.output, attachment.input),
-                other => return Err(Error::internal(format!("the shim answers out of turn: {other:?}"))),
+                other => {
+                    return Err(Error::internal(format!(
+                        "the shim answers out of turn: {other:?}"
+                    )));
+                }
             }
         }
         Ok(())
     }
+}
+
+fn startable(state: &State) -> Result<()> {
+    let (kind, message) = match state {
+        State::Created | State::Exited => return Ok(()),
+        State::Running { .. } => (Kind::NotModified, "container is already running"),
+        State::Paused { .. } => (
+            Kind::Conflict,
+            "cannot start a paused container, try unpause instead",
+        ),
+        State::Removing | State::Dead => (
+            Kind::Conflict,
+            "container is marked for removal and cannot be started",
+        ),
+    };
+    Err(Error::new(kind, message))
 }
 
 /// `USER[:GROUP]` by the files under `root`; absent files are empty.
@@ -248,14 +333,26 @@ pub(crate) fn resolve_user(root: &Root, words: &str) -> Result<Identity> {
     let read = |path: &str| match root.read_regular(Path::new(path), user::MAX_FILE) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::new(Kind::Invalid, format!("read the container's {path}: {error}"))),
+        Err(error) => Err(Error::new(
+            Kind::Invalid,
+            format!("read the container's {path}: {error}"),
+        )),
     };
     user::resolve(words, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
 fn user_details(identity: &Identity) -> Vec<(&'static str, String)> {
-    let spec::User { uid, gid, additional_gids, .. } = &identity.user;
-    vec![("uid", uid.to_string()), ("gid", gid.to_string()), ("groups", format!("{additional_gids:?}"))]
+    let spec::User {
+        uid,
+        gid,
+        additional_gids,
+        ..
+    } = &identity.user;
+    vec![
+        ("uid", uid.to_string()),
+        ("gid", gid.to_string()),
+        ("groups", format!("{additional_gids:?}")),
+    ]
 }
 
 /// Docker's `-v` makes a missing directory, `--mount` refuses.
@@ -266,7 +363,8 @@ pub(crate) fn check_sources(container: &Container) -> Result<()> {
         }
         if !bind.create_source {
             let path = bind.source.display();
-            let message = format!("invalid mount config for type \"bind\": bind source path does not exist: {path}");
+            let message =
+                format!("invalid mount config for type \"bind\": bind source path does not exist: {path}");
             return Err(Error::new(Kind::Invalid, message));
         }
         make_directory(&bind.source, 0o755)?;
@@ -280,7 +378,11 @@ fn write_files(container: &Container, facts: &Facts) -> Result<()> {
     let files = &facts.files;
     let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let host_network = container.config.host.network == crate::config::Network::Host;
-    let hosts = if host_network { of_host("/etc/hosts") } else { host::HOSTS.to_owned() };
+    let hosts = if host_network {
+        of_host("/etc/hosts")
+    } else {
+        host::HOSTS.to_owned()
+    };
     for (path, content) in [
         (&files.hostname, format!("{}\n", facts.hostname)),
         (&files.hosts, hosts),

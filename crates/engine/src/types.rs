@@ -254,4 +254,3 @@ pub enum RemovedImage {
     /// An image or layer.
     Deleted(String),
 }
-

@@ -35,7 +35,12 @@ fn passwd_lines(file: &str) -> impl Iterator<Item = PasswdLine<'_>> {
         let mut fields = line.trim_end_matches('\r').split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
-        Some(PasswdLine { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+        Some(PasswdLine {
+            name,
+            uid,
+            gid,
+            home: fields.nth(1).unwrap_or_default(),
+        })
     })
 }
 
@@ -44,7 +49,11 @@ fn group_lines(file: &str) -> impl Iterator<Item = GroupLine<'_>> {
         let mut fields = line.trim_end_matches('\r').split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let gid = id(fields.nth(1)?)?;
-        Some(GroupLine { name, gid, members: fields.next().unwrap_or_default() })
+        Some(GroupLine {
+            name,
+            gid,
+            members: fields.next().unwrap_or_default(),
+        })
     })
 }
 
@@ -64,7 +73,9 @@ pub(crate) fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity
     let numeric = user_word.bytes().all(|byte| byte.is_ascii_digit());
     let uid = id(user_word);
     if numeric && uid.is_none() {
-        return Err(invalid(format!("unable to find user {user_word}: uids run from 0 to 4294967294")));
+        return Err(invalid(format!(
+            "unable to find user {user_word}: uids run from 0 to 4294967294"
+        )));
     }
     let entry = passwd_lines(passwd).find(|line| match uid {
         Some(uid) => line.uid == uid,
@@ -75,7 +86,9 @@ pub(crate) fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity
         (None, Some(uid)) => (uid, 0, None, ""),
         (None, None) if user_word == "root" => (0, 0, None, ""),
         (None, None) => {
-            return Err(invalid(format!("unable to find user {user_word}: no matching entries in passwd file")));
+            return Err(invalid(format!(
+                "unable to find user {user_word}: no matching entries in passwd file"
+            )));
         }
     };
     let gid = group_word.map_or(Ok(primary), |word| resolve_group(word, group))?;
@@ -84,23 +97,46 @@ pub(crate) fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity
         Some(name) if group_word.is_none() => memberships(name, group),
         _ => Vec::new(),
     };
-    let home = if home.is_empty() { if uid == 0 { "/root" } else { "/" } } else { home };
-    let user = spec::User { uid, gid, umask: None, additional_gids: with_primary(gid, additional_gids) };
-    Ok(Identity { user, home: home.to_owned() })
+    let home = if home.is_empty() {
+        if uid == 0 { "/root" } else { "/" }
+    } else {
+        home
+    };
+    let user = spec::User {
+        uid,
+        gid,
+        umask: None,
+        additional_gids: with_primary(gid, additional_gids),
+    };
+    Ok(Identity {
+        user,
+        home: home.to_owned(),
+    })
 }
 
 fn resolve_group(word: &str, file: &str) -> Result<u32> {
     if word.bytes().all(|byte| byte.is_ascii_digit()) {
-        return id(word).ok_or_else(|| invalid(format!("unable to find group {word}: gids run from 0 to 4294967294")));
+        return id(word).ok_or_else(|| {
+            invalid(format!(
+                "unable to find group {word}: gids run from 0 to 4294967294"
+            ))
+        });
     }
     group_lines(file)
         .find(|line| line.name == word)
         .map(|line| line.gid)
-        .ok_or_else(|| invalid(format!("unable to find group {word}: no matching entries in group file")))
+        .ok_or_else(|| {
+            invalid(format!(
+                "unable to find group {word}: no matching entries in group file"
+            ))
+        })
 }
 
 fn memberships(name: &str, file: &str) -> Vec<u32> {
-    group_lines(file).filter(|line| line.members.split(',').any(|member| member == name)).map(|line| line.gid).collect()
+    group_lines(file)
+        .filter(|line| line.members.split(',').any(|member| member == name))
+        .map(|line| line.gid)
+        .collect()
 }
 
 /// The primary group is a supplementary one too, so that negative group permissions hold (CVE-2022-36109).
@@ -126,7 +162,9 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwheel:x:10:root,web\nvideo:x:44:web\n77:x:0:\n";
 
     fn ids(words: &str) -> Option<(u32, u32, Vec<u32>)> {
-        resolve(words, PASSWD, GROUP).ok().map(|who| (who.user.uid, who.user.gid, who.user.additional_gids))
+        resolve(words, PASSWD, GROUP)
+            .ok()
+            .map(|who| (who.user.uid, who.user.gid, who.user.additional_gids))
     }
 
     #[test]
@@ -147,7 +185,20 @@ mod tests {
     fn numbers_are_never_names_and_never_wrap() {
         assert_eq!(ids("123"), Some((123, 0, vec![0])));
         assert_eq!(ids("web:77"), Some((33, 77, vec![77])));
-        for bad in ["-1", "+0", " 0", "4294967295", "4294967296", "99999999999999999999", "0x0", "1000:0x", "nobody", "web:none", "neg", "٣"] {
+        for bad in [
+            "-1",
+            "+0",
+            " 0",
+            "4294967295",
+            "4294967296",
+            "99999999999999999999",
+            "0x0",
+            "1000:0x",
+            "nobody",
+            "web:none",
+            "neg",
+            "٣",
+        ] {
             assert_eq!(ids(bad), None, "{bad}");
         }
     }

@@ -2,11 +2,7 @@
 
 use tokio::sync::watch;
 
-use crate::{
-    Engine, WaitFor, Waited,
-    error::Result,
-    handle::Published,
-};
+use crate::{Engine, WaitFor, Waited, error::Result, handle::Published};
 
 /// A wait that knows its container.
 #[derive(Debug)]
@@ -37,6 +33,9 @@ impl Waiting {
         };
         // An error means that it was forgotten; its last state is still here.
         let _ = self.follow.wait_for(over).await;
-        Waited { code: self.follow.borrow().container.last.exit_code, error: None }
+        Waited {
+            code: self.follow.borrow().container.last.exit_code,
+            error: None,
+        }
     }
 }
