@@ -10,7 +10,7 @@ use crate::{
     Created, Engine, Image, LastRun, State, blocking,
     config::{Config, Network},
     error::{Error, Result},
-    handle::{CONTAINERS, Handle, Record, durability},
+    handle::{Handle, Record},
     names,
     open::make_directory,
     spec::override_env,
@@ -73,10 +73,7 @@ impl Engine {
         self.prepare(&id, &record, &mut undo).await?;
         let container = self.fresh(&id, &record);
         check_sources(&container)?;
-        self.0
-            .store
-            .put(CONTAINERS, &id, &record, durability(&record.config))
-            .map_err(Error::internal)?;
+        self.write_record(&id, &record)?;
         undo.defuse();
         self.0.events.container(&container, "create", &[]);
         self.0

@@ -34,6 +34,8 @@ const ENGINE: Table = Table {
     name: "engine",
     version: 1,
 };
+/// Of a container's record, in its directory under the data root.
+const COPY: &str = "record.json";
 /// Docker's exit code for what a reboot ended.
 const ENDED_BY_REBOOT: i32 = 255;
 const LOST: i32 = 137;
@@ -84,18 +86,43 @@ impl Engine {
             runtime,
             _lock: lock,
         }));
-        for (id, record) in records {
+        for warning in &engine.0.warnings {
+            tracing::error!("{warning}");
+        }
+        let (recovered, unreadable) = engine.copies_without_record(&records);
+        for (id, record) in records.into_iter().chain(recovered) {
             engine.adopt(id, record).await;
         }
-        if damaged.is_empty() {
+        // What an unreadable record owned must not be swept: it is all that is left of the container.
+        if unreadable == 0 {
             engine.sweep().await;
-        } else {
-            // What a damaged record owned must not be swept: its bytes are all that is left of the container.
-            for warning in &engine.0.warnings {
-                tracing::error!("{warning}");
-            }
         }
         Ok(engine)
+    }
+
+    /// Containers whose record was lost with the store, by the readable copy that lies beside their data; and how
+    /// many copies cannot be read either.
+    fn copies_without_record(&self, known: &[(String, Record)]) -> (Vec<(String, Record)>, usize) {
+        let (mut recovered, mut unreadable) = (Vec::new(), 0);
+        for id in directories(&self.0.options.data_root.join("containers")) {
+            if known.iter().any(|(have, _)| *have == id) {
+                continue;
+            }
+            let Ok(text) = fs::read(self.home(&id).join(COPY)) else {
+                continue; // A creation that never finished.
+            };
+            match serde_json::from_slice::<Record>(&text) {
+                Ok(record) => {
+                    tracing::warn!("container {id}: its record was lost and is restored from its copy");
+                    recovered.push((id, record));
+                }
+                Err(error) => {
+                    unreadable += 1;
+                    tracing::error!("container {id}: its record is lost, and its copy is damaged: {error}");
+                }
+            }
+        }
+        (recovered, unreadable)
     }
 
     /// Brings one container back as it is now: running under its shim, ended while nobody looked, or at rest.
@@ -239,11 +266,19 @@ impl Engine {
 
     /// Writes a container's record; a failure is reported, and the next write tries again.
     pub(crate) fn save(&self, handle: &Handle) {
-        let record = handle.record();
-        let how = crate::handle::durability(&record.config);
-        if let Err(error) = self.0.store.put(CONTAINERS, &handle.id, &record, how) {
+        if let Err(error) = self.write_record(&handle.id, &handle.record()) {
             tracing::error!("container {}: {error}", handle.id);
         }
+    }
+
+    /// The record in the store, and a copy beside the container's data for the day when the store is lost.
+    pub(crate) fn write_record(&self, id: &str, record: &Record) -> Result<()> {
+        let how = crate::handle::durability(&record.config);
+        self.0
+            .store
+            .put(CONTAINERS, id, record, how)
+            .map_err(Error::internal)?;
+        crate::start::write_json(&self.home(id).join(COPY), record)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rm`: the name and the id are free when it returns; space follows.
 
-use std::{fs, sync::Arc};
+use std::{fs, io, sync::Arc};
 
 use crate::{
     Engine,
@@ -37,29 +37,36 @@ impl Engine {
     pub(crate) fn remove_held(&self, handle: &Arc<Handle>) -> Result<()> {
         handle.pass(Event::Remove, |_| {})?;
         let container = handle.now();
-        let removed = self
-            .0
-            .snapshots
-            .remove(&handle.id)
-            .map_err(Error::from)
-            .and_then(|()| {
-                self.0
-                    .store
-                    .delete(CONTAINERS, &handle.id, durability(&container.config))
-                    .map_err(Error::internal)
-            });
+        let removed = self.take_apart(handle);
         if let Err(error) = removed {
             handle.pass(Event::RemoveFailed, |container| {
                 error.message.clone_into(&mut container.last.error);
             })?;
             return Err(error);
         }
-        let _ = fs::remove_dir_all(self.home(&handle.id));
         self.0.containers.remove(&handle.id);
         locked(&self.0.execs).retain(|_, session| session.container != handle.id);
         handle.vanish();
         self.0.events.container(&container, "destroy", &[]);
         self.forget_layers_of(&handle.chain);
+        Ok(())
+    }
+
+    /// Data first, record last: a crash in between leaves a container that can be removed again.
+    fn take_apart(&self, handle: &Handle) -> Result<()> {
+        self.0.snapshots.remove(&handle.id)?;
+        let home = self.home(&handle.id);
+        match fs::remove_dir_all(&home) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::at("remove", &home, &error));
+            }
+            _ => {}
+        }
+        let how = durability(&handle.now().config);
+        self.0
+            .store
+            .delete(CONTAINERS, &handle.id, how)
+            .map_err(Error::internal)?;
         Ok(())
     }
 }

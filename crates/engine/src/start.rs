@@ -395,7 +395,8 @@ fn write_files(container: &Container, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+/// A small file in one write.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_vec(value).map_err(Error::internal)?;
     fs::write(path, text).map_err(|error| Error::at("write", path, &error))
 }
