@@ -173,7 +173,7 @@ fn header(kind: &str, path: &str, canary: &str) -> Header {
         "abs" => suite::link(Kind::Symlink, path, canary),
         "rel" => suite::link(Kind::Symlink, path, symbolic),
         "hard" => suite::link(Kind::HardLink, path, hard),
-        "whiteout" => suite::file(&format!("{parent}/.wh.{name}").trim_start_matches('/').to_owned()),
+        "whiteout" => suite::file(format!("{parent}/.wh.{name}").trim_start_matches('/')),
         _ => suite::file(&format!("{path}/.wh..wh..opq")),
     }
 }
