@@ -74,13 +74,11 @@ impl Shim {
 
     /// The counter is read now, for the cgroup goes with `RUNTIME delete`.
     fn look_for_kills(&mut self, id: u64, exit: &mut Exit) {
-        let (Some(oom), Some(process)) = (&mut self.oom, self.processes.get(&id)) else {
+        let (Some(oom), Some(process)) = (&self.oom, self.processes.get(&id)) else {
             return;
         };
         exit.oom_killed = oom.kills() > process.kills_before && (id == INIT || exit.code == 128 + 9);
-        if oom.struck() {
-            self.tell_watchers(&Event::OutOfMemory);
-        }
+        self.count_oom_kills();
     }
 
     /// With the container, its sessions end; without a pid namespace of its own nobody else sees to it.
@@ -98,6 +96,9 @@ impl Shim {
     /// Announces ends that are complete, and moves on after the container's.
     pub(crate) fn settle(&mut self) {
         self.kill_overdue();
+        if self.oom.as_ref().is_some_and(|oom| oom.look_until.is_some()) {
+            self.count_oom_kills();
+        }
         let now = Instant::now();
         // Nobody shall hear of the end before the answer to start.
         let starting = self.calls.iter().any(|call| matches!(call.task, Task::Start));
@@ -136,7 +137,12 @@ impl Shim {
             }
             // A container that is being discarded leaves no record.
             let discarded = self.calls.iter().any(|call| matches!(call.task, Task::Discard));
-            if let (false, Err(error)) = (discarded, write_record(&self.dir, exit)) {
+            let written = if discarded {
+                Ok(())
+            } else {
+                write_record(&self.dir, exit)
+            };
+            if let Err(error) = written {
                 eprintln!("cannot write exit.json: {error}");
             }
         }

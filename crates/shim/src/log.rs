@@ -167,7 +167,8 @@ impl JsonFile {
         let written = file.write_all(batch);
         match written {
             Ok(()) => self.size += batch.len() as u64,
-            Err(_) => file.set_len(self.size)?,
+            // What is no regular file has no length, and no torn lines either.
+            Err(_) => drop(file.set_len(self.size)),
         }
         written
     }
@@ -314,6 +315,46 @@ mod tests {
         drop(log);
         let appended = JsonFile::open(&path, 0, 1).unwrap();
         assert!(appended.size > 0, "an existing log is continued");
+    }
+
+    #[test]
+    fn after_a_full_disk_it_goes_on_with_whole_lines() {
+        use rustix::mount::{
+            FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+        };
+        use std::os::fd::AsRawFd;
+        // A small file system that is mounted nowhere.
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_set_string(&context, "size", "64k").unwrap();
+        fsconfig_create(&context).unwrap();
+        let disk = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        let root = PathBuf::from(format!("/proc/self/fd/{}", disk.as_raw_fd()));
+        std::fs::write(root.join("filler"), vec![0; 40_000]).unwrap();
+        let path = root.join("c.log");
+        let mut log = JsonFile::open(&path, 0, 1).unwrap();
+        let lines = |from: u32| {
+            [
+                b"a line
+"
+                .repeat(99),
+                format!(
+                    "{from}
+"
+                )
+                .into_bytes(),
+            ]
+            .concat()
+        };
+        for from in 0..20 {
+            log.write(0, &lines(from), NOON);
+        }
+        assert!(log.lost > 0);
+        std::fs::remove_file(root.join("filler")).unwrap();
+        log.write(0, b"space again\n", NOON);
+        assert_eq!(log.lost, 0);
+        let texts = texts(&path);
+        assert_eq!(texts[0], "a line\n");
+        assert_eq!(texts.last().unwrap(), "space again\n");
     }
 
     #[test]

@@ -5,12 +5,16 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::{
     event::{EventfdFlags, PollFlags, eventfd},
     io::pread,
 };
+
+/// The kernel takes no longer to kill somebody, once it has said that memory is out.
+const KILLING: Duration = Duration::from_secs(2);
 
 /// Watches one memory cgroup.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(crate) struct OomWatch {
     /// Rings on v1; on v2 the counter's own file does.
     bell: Option<OwnedFd>,
     seen: u64,
+    /// v1 rings before it kills: the counter is looked at until it has moved, or this time.
+    pub(crate) look_until: Option<Instant>,
 }
 
 impl OomWatch {
@@ -40,6 +46,7 @@ impl OomWatch {
             counter,
             bell,
             seen: 0,
+            look_until: None,
         };
         watch.seen = watch.kills();
         Ok(Some(watch))
@@ -59,7 +66,11 @@ impl OomWatch {
     /// Whether it struck since the last call.
     pub(crate) fn struck(&mut self) -> bool {
         let kills = self.kills();
-        std::mem::replace(&mut self.seen, kills) < kills
+        let struck = std::mem::replace(&mut self.seen, kills) < kills;
+        if struck || self.look_until.is_some_and(|until| Instant::now() >= until) {
+            self.look_until = None;
+        }
+        struck
     }
 
     /// What to poll, and for what.
@@ -71,7 +82,8 @@ impl OomWatch {
     }
 
     /// Silences the bell; false when the cgroup is gone and there is nothing more to hear.
-    pub(crate) fn answer(&self) -> bool {
+    pub(crate) fn answer(&mut self) -> bool {
+        self.look_until = Some(Instant::now() + KILLING);
         if let Some(bell) = &self.bell {
             let _ = rustix::io::read(bell, &mut [0; 8]);
         }

@@ -108,8 +108,10 @@ fn detach(dir: &Path) -> Result<PathBuf> {
         Signal::TERM,
         Signal::USR1,
         Signal::USR2,
+        Signal::PIPE,
         Signal::XFSZ,
     ];
+    sys::signals::begin_anew();
     sys::signals::shrug_off(&signals.map(Signal::as_raw)).cannot("catch signals")?;
     let trouble = OpenOptions::new()
         .append(true)

@@ -38,6 +38,8 @@ const BEHIND: usize = 1 << 20;
 const REST: Duration = Duration::from_secs(1);
 /// A client that takes nothing for this long after the end is left.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at the OOM killer's counter, once it has been announced.
+const LOOK: Duration = Duration::from_millis(10);
 /// The container's own process among [`Shim::processes`].
 pub(crate) const INIT: u64 = 0;
 
@@ -181,7 +183,9 @@ impl Shim {
             _ => None,
         };
         let kills = self.calls.iter().filter_map(|call| call.kill_at);
-        let next = drains.chain(leaving).chain(kills).min();
+        let looking = self.oom.as_ref().is_some_and(|oom| oom.look_until.is_some());
+        let look = looking.then(|| Instant::now() + LOOK);
+        let next = drains.chain(leaving).chain(kills).chain(look).min();
         let until = next.map(|time| time.saturating_duration_since(Instant::now()));
         let rest = self.busy.then_some(REST);
         until.into_iter().chain(rest).min()
@@ -327,12 +331,16 @@ impl Shim {
         let Some(oom) = &mut self.oom else {
             return;
         };
-        let there = oom.answer();
-        let struck = oom.struck();
-        if !there {
+        if oom.answer() {
+            self.count_oom_kills();
+        } else {
             self.oom = None;
         }
-        if struck {
+    }
+
+    /// Tells watchers if the OOM killer struck since the last look.
+    pub(crate) fn count_oom_kills(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::struck) {
             self.tell_watchers(&Event::OutOfMemory);
         }
     }

@@ -24,6 +24,21 @@ pub fn ring_on_child() -> io::Result<BorrowedFd<'static>> {
     Ok(unsafe { BorrowedFd::borrow_raw(bell) })
 }
 
+/// Puts every signal back to its default and blocks none: whoever started this process may have had other wishes,
+/// and they would reach its children.
+pub fn begin_anew() {
+    for signal in 1..=64 {
+        // SAFETY: `SIG_DFL` runs no code of ours. KILL, STOP and the C library's own two are refused, harmlessly.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: `sigemptyset(3)` initialises the set before it is read; the old mask is not asked for.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// Catches `signals` (`signal(7)` numbers) and does nothing.
 pub fn shrug_off(signals: &[i32]) -> io::Result<()> {
     signals.iter().try_for_each(|&signal| handle(signal, shrug))

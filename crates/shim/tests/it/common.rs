@@ -20,22 +20,22 @@ const APPLETS: &[&str] = &[
     "yes",
 ];
 
-pub const ALL: Streams = Streams {
+pub(crate) const ALL: Streams = Streams {
     stdin: true,
     stdout: true,
     stderr: true,
 };
 
 /// A container to be.
-pub struct Bundle {
-    pub dir: tempfile::TempDir,
-    pub id: String,
-    pub config: Config,
-    pub spec: spec::Spec,
+pub(crate) struct Bundle {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) id: String,
+    pub(crate) config: Config,
+    pub(crate) spec: spec::Spec,
 }
 
 /// The runtime under test: `KNARR_TEST_RUNTIME`, else Debian's runc.
-pub fn runtime() -> PathBuf {
+pub(crate) fn runtime() -> PathBuf {
     let chosen = std::env::var_os("KNARR_TEST_RUNTIME").map(PathBuf::from);
     let runtime = chosen.unwrap_or_else(|| "/usr/sbin/runc".into());
     assert!(
@@ -48,7 +48,7 @@ pub fn runtime() -> PathBuf {
 
 impl Bundle {
     /// `sh -c SCRIPT` in a root that is a bind of one with busybox.
-    pub fn sh(script: &str) -> Self {
+    pub(crate) fn sh(script: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = format!("shimtest-{}-{count}", std::process::id());
@@ -84,22 +84,22 @@ impl Bundle {
         }
     }
 
-    pub fn stdin(mut self) -> Self {
+    pub(crate) fn stdin(mut self) -> Self {
         self.config.stdin = true;
         self
     }
 
-    pub fn terminal(mut self) -> Self {
+    pub(crate) fn terminal(mut self) -> Self {
         self.spec.process.as_mut().unwrap().terminal = true;
         self
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Starts a shim; it answers on its first connection.
-    pub fn shim(self) -> Shim {
+    pub(crate) fn shim(self) -> Shim {
         fs::write(
             self.path().join("shim.json"),
             serde_json::to_vec(&self.config).unwrap(),
@@ -125,7 +125,7 @@ impl Bundle {
     }
 
     /// Creates, and expects that to work.
-    pub fn create(self) -> Shim {
+    pub(crate) fn create(self) -> Shim {
         let mut shim = self.shim();
         match shim.first.reply().unwrap() {
             Reply::State(state) => assert!(state.pid > 0 && state.started_at.is_none()),
@@ -136,14 +136,14 @@ impl Bundle {
 }
 
 /// A shim that runs.
-pub struct Shim {
-    pub child: Child,
-    pub first: Client,
-    pub bundle: Bundle,
+pub(crate) struct Shim {
+    pub(crate) child: Child,
+    pub(crate) first: Client,
+    pub(crate) bundle: Bundle,
 }
 
 impl Shim {
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let client = Client::connect(self.bundle.path()).unwrap();
         client
             .socket()
@@ -152,7 +152,7 @@ impl Shim {
         client
     }
 
-    pub fn attach(&self, streams: Streams) -> Client {
+    pub(crate) fn attach(&self, streams: Streams) -> Client {
         let mut client = self.client();
         done(
             &mut client,
@@ -164,24 +164,24 @@ impl Shim {
         client
     }
 
-    pub fn watch(&self) -> Client {
+    pub(crate) fn watch(&self) -> Client {
         let mut client = self.client();
         assert!(matches!(client.ask(&Request::Watch).unwrap(), Reply::State(_)));
         client
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         done(&mut self.first, &Request::Start);
     }
 
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.client().ask(&Request::State).unwrap() {
             Reply::State(state) => *state,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         done(
             &mut self.client(),
             &Request::Signal {
@@ -192,21 +192,21 @@ impl Shim {
     }
 
     /// Waits for the shim's own end and returns the record.
-    pub fn exit(&mut self) -> Exit {
+    pub(crate) fn exit(&mut self) -> Exit {
         self.gone();
         let record = fs::read(self.bundle.path().join("exit.json")).expect("exit.json");
         serde_json::from_slice(&record).unwrap()
     }
 
-    pub fn gone(&mut self) {
+    pub(crate) fn gone(&mut self) {
         eventually("the shim ends", || self.child.try_wait().unwrap().is_some());
     }
 
-    pub fn log(&self) -> Vec<(String, String)> {
+    pub(crate) fn log(&self) -> Vec<(String, String)> {
         log_of(&self.bundle.path().join("c.log"))
     }
 
-    pub fn trouble(&self) -> String {
+    pub(crate) fn trouble(&self) -> String {
         fs::read_to_string(self.bundle.path().join("shim.log")).unwrap_or_default()
     }
 }
@@ -230,14 +230,21 @@ impl Drop for Shim {
         }
         let root = self.bundle.path().join("runtime");
         let mut delete = Command::new(runtime());
-        delete.arg("--root").arg(root).args(["delete", "--force", &self.bundle.id]);
+        delete
+            .arg("--root")
+            .arg(root)
+            .args(["delete", "--force", &self.bundle.id]);
         // Usually there is nothing left to delete.
-        let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = delete
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
 /// Stream and text of each line.
-pub fn log_of(path: &Path) -> Vec<(String, String)> {
+pub(crate) fn log_of(path: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).unwrap();
     let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
     let word = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap().to_owned();
@@ -249,7 +256,7 @@ pub fn log_of(path: &Path) -> Vec<(String, String)> {
 
 /// Asks for what has no answer but "done".
 #[track_caller]
-pub fn done(client: &mut Client, request: &Request) {
+pub(crate) fn done(client: &mut Client, request: &Request) {
     match client.ask(request).unwrap() {
         Reply::Done => {}
         other => panic!("{request:?}: {other:?}"),
@@ -258,7 +265,7 @@ pub fn done(client: &mut Client, request: &Request) {
 
 /// Asks for what must fail.
 #[track_caller]
-pub fn refused(client: &mut Client, request: &Request) -> String {
+pub(crate) fn refused(client: &mut Client, request: &Request) -> String {
     match client.ask(request).unwrap() {
         Reply::Error { message } => message,
         other => panic!("{request:?}: {other:?}"),
@@ -266,7 +273,7 @@ pub fn refused(client: &mut Client, request: &Request) -> String {
 }
 
 /// All that comes until the shim closes: standard output and error.
-pub fn collect(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn collect(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
     let (mut output, mut error) = (Vec::new(), Vec::new());
     while let Some((kind, bytes)) = client.frame().unwrap() {
         if kind == 2 { &mut error } else { &mut output }.extend(bytes);
@@ -276,7 +283,7 @@ pub fn collect(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
 
 /// Reads until `text` has come.
 #[track_caller]
-pub fn expect(client: &mut Client, text: &str) -> String {
+pub(crate) fn expect(client: &mut Client, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
         let (_, bytes) = client
@@ -289,7 +296,7 @@ pub fn expect(client: &mut Client, text: &str) -> String {
 }
 
 /// The exit of the container or of a session.
-pub fn exit_event(watcher: &mut Client, of: Option<&str>) -> Exit {
+pub(crate) fn exit_event(watcher: &mut Client, of: Option<&str>) -> Exit {
     loop {
         match watcher.event().unwrap() {
             Event::Exited { session, exit } if session.as_deref() == of => return exit,
@@ -299,7 +306,7 @@ pub fn exit_event(watcher: &mut Client, of: Option<&str>) -> Exit {
 }
 
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < end, "in 20 seconds: {what}");
@@ -308,7 +315,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A process for an exec session.
-pub fn process(script: &str) -> spec::Process {
+pub(crate) fn process(script: &str) -> spec::Process {
     spec::Process {
         args: ["/bin/sh", "-c", script].map(String::from).to_vec(),
         env: vec!["PATH=/bin".into()],
@@ -317,7 +324,7 @@ pub fn process(script: &str) -> spec::Process {
     }
 }
 
-pub fn busybox(root: &Path) {
+pub(crate) fn busybox(root: &Path) {
     let bin = root.join("bin");
     fs::create_dir_all(&bin).unwrap();
     for directory in ["proc", "dev", "sys", "tmp", "etc"] {
@@ -366,7 +373,7 @@ fn spec(id: &str, script: &str) -> spec::Spec {
 }
 
 /// The cgroups of `id` that exist.
-pub fn cgroups(id: &str) -> Vec<PathBuf> {
+pub(crate) fn cgroups(id: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
     let below = hierarchies.map(|hierarchy| hierarchy.unwrap().path().join("knarr").join(id));
     below.filter(|path| path.exists()).collect()
