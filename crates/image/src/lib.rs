@@ -202,11 +202,6 @@ impl Images {
         published
     }
 
-    /// Lets go of staged images that will not be published: blobs that nobody else needs go.
-    pub fn discard(&self, _staged: Vec<Staged>) -> Result<(), Error> {
-        unimplemented!()
-    }
-
     /// Gives `image` another name.
     pub fn tag(&self, image: &Digest, name: &Reference) -> Result<(), Error> {
         self.0.catalog().tag(image, name)
