@@ -5,6 +5,9 @@ pub mod descriptors;
 pub mod fdpass;
 pub mod fsmount;
 pub mod heap;
+pub mod errno;
+pub mod mounts;
+pub mod process;
 pub mod rooted;
 pub mod signals;
 
