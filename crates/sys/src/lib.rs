@@ -2,5 +2,6 @@
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
 pub mod rooted;
+pub mod service;
 
 pub use rooted::Root;

@@ -1,0 +1,118 @@
+//! Accepts connections until told to stop.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use engine::Engine;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::TokioIo,
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use crate::{
+    listen::{self, Listener},
+    pump::HangUp,
+    router::{self, Door},
+};
+
+/// How long requests may take to finish once the service is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+/// Bytes of a request's head (R13).
+const MAX_HEAD: usize = 64 << 10;
+
+/// Opens the engine, listens, and serves until SIGTERM or SIGINT.
+pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let data_root = options.data_root.clone();
+    // First the engine: it holds the lock on its roots.
+    let engine = Engine::open(options)
+        .await
+        .with_context(|| format!("open the engine at {}", data_root.display()))?;
+    let listeners = listen::all(hosts)?;
+    let door = Arc::new(Door::new(engine, debug));
+    let graceful = GracefulShutdown::new();
+    let (hand_in, mut accepted) = mpsc::channel(16);
+    let mut accepting = JoinSet::new();
+    for listener in &listeners {
+        accepting.spawn(accept(tokio_listener(listener)?, hand_in.clone()));
+    }
+    announce(hosts, &data_root);
+    loop {
+        tokio::select! {
+            Some(stream) = accepted.recv() => converse(stream, &door, &graceful),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping; containers go on");
+    accepting.shutdown().await;
+    drop(listeners);
+    door.stop();
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests that did not end within {} s are dropped", GRACE.as_secs());
+    }
+    Ok(())
+}
+
+fn announce(hosts: &[String], data_root: &Path) {
+    tracing::info!("listening on {}; data in {}", hosts.join(", "), data_root.display());
+}
+
+fn tokio_listener(listener: &Listener) -> anyhow::Result<UnixListener> {
+    let socket = listener.socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(socket)?)
+}
+
+/// Accepts for ever. Running out of descriptors is waited out.
+async fn accept(listener: UnixListener, hand_in: mpsc::Sender<UnixStream>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if hand_in.send(stream).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!("accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection, in a task of its own.
+fn converse(stream: UnixStream, door: &Arc<Door>, graceful: &GracefulShutdown) {
+    let door = Arc::clone(door);
+    let service = service_fn(move |request| router::answer(Arc::clone(&door), request));
+    let hang_up = match HangUp::of(&stream) {
+        Ok(hang_up) => hang_up,
+        Err(error) => return tracing::warn!("serve a connection: {error}"),
+    };
+    let connection = http1::Builder::new()
+        // Clients close their sending half when their input ends and go on reading. hyper then no longer sees when
+        // one vanishes, hence the watch on the side: `events` and `wait` must not outlive who asked for them.
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        tokio::select! {
+            outcome = connection => {
+                if let Err(error) = outcome {
+                    tracing::debug!("connection: {error}");
+                }
+            }
+            () = hang_up.wait() => {}
+        }
+    });
+}
