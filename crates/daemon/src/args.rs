@@ -17,8 +17,13 @@ pub struct Args {
     /// What must not: sockets and running state
     #[arg(long, value_name = "DIR", default_value = "/run/knarr")]
     pub exec_root: PathBuf,
-    /// Where to listen: unix://PATH, or fd:// for sockets handed over by systemd
-    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
+    /// Where to listen
+    #[arg(
+        short = 'H',
+        long = "host",
+        value_name = "ADDRESS",
+        help = "Where to listen: unix://PATH, or fd:// for sockets handed over by systemd"
+    )]
     pub host: Vec<String>,
     /// Control group that containers are put below
     #[arg(long, value_name = "PATH", default_value = "/knarr")]
@@ -54,7 +59,9 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
         return Err(format!("a runtime cannot be called {name:?}"));
     }
     if !Path::new(path).is_absolute() {
-        return Err(format!("the path of runtime {name} must be absolute, not {path:?}"));
+        return Err(format!(
+            "the path of runtime {name} must be absolute, not {path:?}"
+        ));
     }
     Ok((name.to_owned(), PathBuf::from(path)))
 }
@@ -77,7 +84,10 @@ impl Args {
             }
         }
         if !self.cgroup_parent.starts_with('/') {
-            bail!("--cgroup-parent must be absolute below each hierarchy's root, not {:?}", self.cgroup_parent);
+            bail!(
+                "--cgroup-parent must be absolute below each hierarchy's root, not {:?}",
+                self.cgroup_parent
+            );
         }
         let here = std::env::current_exe().context("find the running program")?;
         Ok(engine::Options {
@@ -120,7 +130,10 @@ fn beside(here: &Path, name: &str) -> anyhow::Result<PathBuf> {
             .with_context(|| format!("resolve {}", place.display())),
         None => bail!(
             "{name} is not there: looked for {}. Install it beside {}",
-            places.each_ref().map(|place| place.display().to_string()).join(", "),
+            places
+                .each_ref()
+                .map(|place| place.display().to_string())
+                .join(", "),
             here.display()
         ),
     }
@@ -139,9 +152,16 @@ mod tests {
         std::fs::create_dir_all(&libexec).unwrap();
         let here = bin.join("knarr");
         let text = beside(&here, "knarr-shim").unwrap_err().to_string();
-        assert!(text.contains("libexec/knarr/knarr-shim") && text.contains("lib/knarr"), "{text}");
+        assert!(
+            text.contains("libexec/knarr/knarr-shim") && text.contains("lib/knarr"),
+            "{text}"
+        );
         std::fs::write(libexec.join("knarr-shim"), "").unwrap();
-        assert!(beside(&here, "knarr-shim").unwrap().ends_with("libexec/knarr/knarr-shim"));
+        assert!(
+            beside(&here, "knarr-shim")
+                .unwrap()
+                .ends_with("libexec/knarr/knarr-shim")
+        );
         std::fs::write(bin.join("knarr-shim"), "").unwrap();
         assert!(beside(&here, "knarr-shim").unwrap().ends_with("bin/knarr-shim"));
     }

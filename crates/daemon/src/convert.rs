@@ -17,7 +17,10 @@ pub(crate) fn console_size([rows, columns]: [u16; 2]) -> Option<(u16, u16)> {
 
 /// Docker's check: a name is there.
 pub(crate) fn check_env(env: &[String]) -> Result<()> {
-    match env.iter().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+    match env
+        .iter()
+        .find(|entry| entry.is_empty() || entry.starts_with('='))
+    {
         Some(entry) => Err(Failure::invalid(format!("invalid environment variable: {entry}"))),
         None => Ok(()),
     }
@@ -27,15 +30,16 @@ pub(crate) fn check_env(env: &[String]) -> Result<()> {
 pub(crate) fn check_platform(asked: &str) -> Result<()> {
     let own = architecture();
     let fits = match asked.split('/').collect::<Vec<_>>()[..] {
-        [""] | ["linux"] => true,
-        ["linux", architecture, ..] => architecture == own,
-        [architecture] => architecture == own,
+        ["" | "linux"] => true,
+        ["linux", architecture, ..] | [architecture] => architecture == own,
         _ => false,
     };
     if fits {
         return Ok(());
     }
-    Err(Failure::unsupported(format!("platform {asked} on a linux/{own} host")))
+    Err(Failure::unsupported(format!(
+        "platform {asked} on a linux/{own} host"
+    )))
 }
 
 /// Go's word for the host's architecture.
@@ -50,6 +54,8 @@ pub(crate) fn architecture() -> &'static str {
 
 /// The id of a network that is always there: its name in hex digits, so that it is the same in every engine.
 pub(crate) fn network_id(name: &str) -> String {
-    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let digits = name
+        .bytes()
+        .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
     format!("{digits:0<64}")
 }

@@ -36,7 +36,8 @@ pub(crate) fn all(hosts: &[String]) -> anyhow::Result<Vec<Listener>> {
 }
 
 fn handed() -> anyhow::Result<Vec<Listener>> {
-    let sockets = sys::service::take_handed_descriptors().context("take the sockets that systemd hands over")?;
+    let sockets =
+        sys::service::take_handed_descriptors().context("take the sockets that systemd hands over")?;
     if sockets.is_empty() {
         bail!("-H fd://: no sockets were handed over. Start knarr.socket, or use -H unix://PATH");
     }
@@ -78,13 +79,18 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("look at {}", path.display())),
     };
     if !file.file_type().is_socket() {
-        bail!("{} is there and is not a socket: remove it, or choose another -H", path.display());
+        bail!(
+            "{} is there and is not a socket: remove it, or choose another -H",
+            path.display()
+        );
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(|| format!("remove the stale {}", path.display()))
         }
-        Err(error) => Err(error).with_context(|| format!("ask whether somebody answers on {}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("ask whether somebody answers on {}", path.display()))
+        }
         Ok(_) => bail!(
             "another service answers on {}: stop it, or choose another -H",
             path.display()
@@ -96,7 +102,9 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 /// name service.
 fn group_of_clients() -> Option<u32> {
     let groups = fs::read_to_string("/etc/group").ok()?;
-    ["docker", "knarr"].iter().find_map(|name| group_id(&groups, name))
+    ["docker", "knarr"]
+        .iter()
+        .find_map(|name| group_id(&groups, name))
 }
 
 fn group_id(groups: &str, name: &str) -> Option<u32> {

@@ -50,7 +50,12 @@ pub(crate) struct Session {
 }
 
 /// Answers with a stream; it runs in a task of its own.
-pub(crate) fn join(session: Session, upgrade: Option<OnUpgrade>, input: Option<Incoming>, version: Version) -> Reply {
+pub(crate) fn join(
+    session: Session,
+    upgrade: Option<OnUpgrade>,
+    input: Option<Incoming>,
+    version: Version,
+) -> Reply {
     let kind = api::version::stream_type(version, session.tty);
     let Some(upgrade) = upgrade else {
         let (sender, body) = body::channel(4);
@@ -73,8 +78,16 @@ pub(crate) fn join(session: Session, upgrade: Option<OnUpgrade>, input: Option<I
 
 /// A frame as it goes over the wire.
 fn encode(tty: bool, stderr: bool, bytes: &Bytes) -> impl Buf + Send + use<> {
-    let stream = if stderr { stdcopy::Stream::Stderr } else { stdcopy::Stream::Stdout };
-    let header = if tty { Bytes::new() } else { Bytes::copy_from_slice(&stdcopy::header(stream, bytes.len() as u32)) };
+    let stream = if stderr {
+        stdcopy::Stream::Stderr
+    } else {
+        stdcopy::Stream::Stdout
+    };
+    let header = if tty {
+        Bytes::new()
+    } else {
+        Bytes::copy_from_slice(&stdcopy::header(stream, bytes.len() as u32))
+    };
     header.chain(bytes.clone())
 }
 
@@ -260,7 +273,7 @@ async fn plain(session: Session, sender: mpsc::Sender<Bytes>, body: Option<Incom
         if closes_stdin {
             keyboard.close().await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = speak => {}
@@ -277,6 +290,8 @@ impl HangUp {
         // Only EPOLLHUP (always reported) is of interest: a registration of its own, for urgent data, which unix
         // sockets do not have, sleeps through everything else.
         let own = stream.as_fd().try_clone_to_owned()?;
+        // Its successor is unsafe because a type may lie about its descriptor; an `OwnedFd` that stays inside cannot.
+        #[allow(deprecated)]
         AsyncFd::with_interest(own, Interest::PRIORITY).map(Self)
     }
 
@@ -331,7 +346,11 @@ pub(crate) async fn log(
 
 fn append(piece: &mut BytesMut, tty: bool, prefix: &str, line: &LogLine) {
     if !tty {
-        let stream = if line.stderr { stdcopy::Stream::Stderr } else { stdcopy::Stream::Stdout };
+        let stream = if line.stderr {
+            stdcopy::Stream::Stderr
+        } else {
+            stdcopy::Stream::Stdout
+        };
         piece.extend_from_slice(&stdcopy::header(stream, (prefix.len() + line.text.len()) as u32));
     }
     piece.extend_from_slice(prefix.as_bytes());
@@ -348,7 +367,12 @@ fn failed(piece: &mut BytesMut, tty: bool, error: &engine::Error) {
 }
 
 /// Streams of a container or exec session with what the client wants of them.
-pub(crate) fn session(streams: Streams, wants: AttachOptions, closes_stdin: bool, keys: &str) -> Result<Session> {
+pub(crate) fn session(
+    streams: Streams,
+    wants: AttachOptions,
+    closes_stdin: bool,
+    keys: &str,
+) -> Result<Session> {
     Ok(Session {
         tty: streams.tty,
         streams: Some(streams),

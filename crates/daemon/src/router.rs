@@ -91,7 +91,9 @@ impl Call {
 
 /// Every route, and whether it is served.
 pub fn coverage() -> impl Iterator<Item = (&'static Route, bool)> {
-    api::routes::ROUTES.iter().map(|route| (route, handlers::serves(route.op)))
+    api::routes::ROUTES
+        .iter()
+        .map(|route| (route, handlers::serves(route.op)))
 }
 
 /// Answers one request; a failure is an answer too.
@@ -106,7 +108,10 @@ pub(crate) async fn answer(
     let mut reply = match outcome {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => told(&line, &failure),
-        Err(_) => told(&line, &Failure::internal("internal error: the handler failed; see the service's log")),
+        Err(_) => told(
+            &line,
+            &Failure::internal("internal error: the handler failed; see the service's log"),
+        ),
     };
     decorate(reply.headers_mut());
     tracing::debug!("{line}: {} in {:?}", reply.status().as_u16(), started.elapsed());
@@ -159,7 +164,11 @@ fn decorate(headers: &mut HeaderMap) {
     if let Ok(version) = version {
         headers.insert(HeaderName::from_static("api-version"), version);
     }
-    for (name, value) in [("ostype", "linux"), ("docker-experimental", "false"), ("server", SERVER)] {
+    for (name, value) in [
+        ("ostype", "linux"),
+        ("docker-experimental", "false"),
+        ("server", SERVER),
+    ] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
 }

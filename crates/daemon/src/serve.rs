@@ -1,14 +1,11 @@
 //! Accepts connections until told to stop.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use engine::Engine;
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::TokioIo,
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
@@ -38,7 +35,7 @@ pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool)
         .with_context(|| format!("open the engine at {}", data_root.display()))?;
     let listeners = listen::all(hosts)?;
     let door = Arc::new(Door::new(engine, debug));
-    let graceful = GracefulShutdown::new();
+    let mut conversations = JoinSet::new();
     let (hand_in, mut accepted) = mpsc::channel(16);
     let mut accepting = JoinSet::new();
     for listener in &listeners {
@@ -47,7 +44,10 @@ pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool)
     announce(hosts, &data_root);
     loop {
         tokio::select! {
-            Some(stream) = accepted.recv() => converse(stream, &door, &graceful),
+            Some(stream) = accepted.recv() => {
+                conversations.spawn(converse(stream, Arc::clone(&door)));
+            }
+            Some(_) = conversations.join_next() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -56,14 +56,22 @@ pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool)
     accepting.shutdown().await;
     drop(listeners);
     door.stop();
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests that did not end within {} s are dropped", GRACE.as_secs());
+    let ended = async { while conversations.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
+        tracing::warn!(
+            "requests that did not end within {} s are dropped",
+            GRACE.as_secs()
+        );
     }
     Ok(())
 }
 
 fn announce(hosts: &[String], data_root: &Path) {
-    tracing::info!("listening on {}; data in {}", hosts.join(", "), data_root.display());
+    tracing::info!(
+        "listening on {}; data in {}",
+        hosts.join(", "),
+        data_root.display()
+    );
 }
 
 fn tokio_listener(listener: &Listener) -> anyhow::Result<UnixListener> {
@@ -89,14 +97,14 @@ async fn accept(listener: UnixListener, hand_in: mpsc::Sender<UnixStream>) {
     }
 }
 
-/// Serves one connection, in a task of its own.
-fn converse(stream: UnixStream, door: &Arc<Door>, graceful: &GracefulShutdown) {
-    let door = Arc::clone(door);
-    let service = service_fn(move |request| router::answer(Arc::clone(&door), request));
+/// Serves one connection until either side has had enough.
+async fn converse(stream: UnixStream, door: Arc<Door>) {
     let hang_up = match HangUp::of(&stream) {
         Ok(hang_up) => hang_up,
         Err(error) => return tracing::warn!("serve a connection: {error}"),
     };
+    let own = Arc::clone(&door);
+    let service = service_fn(move |request| router::answer(Arc::clone(&own), request));
     let connection = http1::Builder::new()
         // Clients close their sending half when their input ends and go on reading. hyper then no longer sees when
         // one vanishes, hence the watch on the side: `events` and `wait` must not outlive who asked for them.
@@ -104,15 +112,16 @@ fn converse(stream: UnixStream, door: &Arc<Door>, graceful: &GracefulShutdown) {
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        tokio::select! {
-            outcome = connection => {
-                if let Err(error) = outcome {
-                    tracing::debug!("connection: {error}");
-                }
-            }
-            () = hang_up.wait() => {}
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = hang_up.wait() => return,
+        () = door.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-    });
+    };
+    if let Err(error) = outcome {
+        tracing::debug!("connection: {error}");
+    }
 }

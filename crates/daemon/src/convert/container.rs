@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use api::{
     container::{
-        EndpointSettings, GraphDriver, Inspect, MountPoint, NetworkSettings, Port, State as Shown, Summary, SummaryHost,
-        SummaryNetworks,
+        EndpointSettings, GraphDriver, Inspect, MountPoint, NetworkSettings, Port, State as Shown, Summary,
+        SummaryHost, SummaryNetworks,
     },
     create::{BindOptions, Config, Empty, HostConfig, LogConfig, Mount, Pairs, RestartPolicy, Words},
 };
@@ -27,7 +27,11 @@ pub(crate) fn summary(container: &Container) -> Summary {
         image_id: image_id(container),
         command: command(&container.words()),
         created: container.created.as_second(),
-        ports: config.exposed_ports.iter().filter_map(|port| exposed(port)).collect(),
+        ports: config
+            .exposed_ports
+            .iter()
+            .filter_map(|port| exposed(port))
+            .collect(),
         labels: config.labels.clone(),
         state: container.state.word().to_owned(),
         status: status(container, Timestamp::now()),
@@ -81,16 +85,30 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
 pub(crate) const DRIVER: &str = "overlay2";
 
 fn image_id(container: &Container) -> String {
-    container.config.image_id.as_ref().map(ToString::to_string).unwrap_or_default()
+    container
+        .config
+        .image_id
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 /// The words, those with spaces in quotes, as Docker shows them.
 fn command(words: &[String]) -> String {
-    let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let quoted = |word: &String| {
+        if word.contains(' ') {
+            format!("'{word}'")
+        } else {
+            word.clone()
+        }
+    };
     let Some((program, arguments)) = words.split_first() else {
         return String::new();
     };
-    std::iter::once(program.clone()).chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" ")
+    std::iter::once(program.clone())
+        .chain(arguments.iter().map(quoted))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn exposed(port: &str) -> Option<Port> {
@@ -105,7 +123,10 @@ fn exposed(port: &str) -> Option<Port> {
 fn status(container: &Container, now: Timestamp) -> String {
     let last = &container.last;
     let since = |at: Option<Timestamp>| {
-        at.map_or_else(|| "unknown time".to_owned(), |at| time::span(now.as_second() - at.as_second()))
+        at.map_or_else(
+            || "unknown time".to_owned(),
+            |at| time::span(now.as_second() - at.as_second()),
+        )
     };
     match container.state {
         State::Created => "Created".to_owned(),
@@ -166,7 +187,11 @@ fn mount_points(binds: &[Bind]) -> Vec<MountPoint> {
         kind: "bind".to_owned(),
         source: bind.source.display().to_string(),
         destination: bind.target.clone(),
-        mode: if bind.read_only { "ro".to_owned() } else { String::new() },
+        mode: if bind.read_only {
+            "ro".to_owned()
+        } else {
+            String::new()
+        },
         writable: !bind.read_only,
         propagation: bind.propagation.clone(),
         ..MountPoint::default()
@@ -232,8 +257,16 @@ fn host_config(container: &Container) -> HostConfig {
         ipc_mode: "private".to_owned(),
         readonly_rootfs: host.read_only_root,
         tmpfs: some(host.tmpfs.iter().cloned().collect()),
-        shm_size: if host.shm_size == 0 { 64 << 20 } else { host.shm_size as i64 },
-        runtime: if host.runtime.is_empty() { "knarr".to_owned() } else { host.runtime.clone() },
+        shm_size: if host.shm_size == 0 {
+            64 << 20
+        } else {
+            host.shm_size as i64
+        },
+        runtime: if host.runtime.is_empty() {
+            "knarr".to_owned()
+        } else {
+            host.runtime.clone()
+        },
         cpu_shares: resources.cpu_shares,
         memory: resources.memory,
         nano_cpus: resources.nano_cpus,
@@ -261,7 +294,12 @@ fn bind_text(bind: &Bind) -> String {
         options.push(&bind.propagation);
     }
     let colon = if options.is_empty() { "" } else { ":" };
-    format!("{}:{}{colon}{}", bind.source.display(), bind.target, options.join(","))
+    format!(
+        "{}:{}{colon}{}",
+        bind.source.display(),
+        bind.target,
+        options.join(",")
+    )
 }
 
 fn mount(bind: &Bind) -> Mount {
@@ -307,7 +345,8 @@ mod tests {
 
     /// A container made of what docker sent for the golden inspect.
     fn golden() -> Container {
-        let request = CreateRequest::decode(include_bytes!("../../../api/tests/golden/create-docker-20.json")).unwrap();
+        let request =
+            CreateRequest::decode(include_bytes!("../../../api/tests/golden/create-docker-20.json")).unwrap();
         let mut config = crate::convert::create::config(request).unwrap();
         config.env = vec!["A=b".to_owned()];
         Container {
@@ -331,8 +370,18 @@ mod tests {
     fn an_inspect_says_what_docker_s_says() {
         let mut ours = serde_json::to_value(inspect(&golden())).unwrap();
         api::version::adapt(api::Op::ContainerInspect, api::Version(1, 41), &mut ours);
-        let theirs: Value = serde_json::from_str(include_str!("../../../api/tests/golden/inspect.json")).unwrap();
-        for same in ["Created", "Path", "Args", "Name", "RestartCount", "Driver", "Platform", "ExecIDs"] {
+        let theirs: Value =
+            serde_json::from_str(include_str!("../../../api/tests/golden/inspect.json")).unwrap();
+        for same in [
+            "Created",
+            "Path",
+            "Args",
+            "Name",
+            "RestartCount",
+            "Driver",
+            "Platform",
+            "ExecIDs",
+        ] {
             assert_eq!(ours[same], theirs[same], "{same}");
         }
         for (part, differ) in [
@@ -341,12 +390,25 @@ mod tests {
             ("Config", &["Hostname"]),
             (
                 "HostConfig",
-                &["Runtime", "CgroupnsMode", "BlkioWeightDevice", "Devices", "MaskedPaths", "ReadonlyPaths", "PidsLimit",
-                  "MemorySwappiness", "MemorySwap"],
+                &[
+                    "Runtime",
+                    "CgroupnsMode",
+                    "BlkioWeightDevice",
+                    "Devices",
+                    "MaskedPaths",
+                    "ReadonlyPaths",
+                    "PidsLimit",
+                    "MemorySwappiness",
+                    "MemorySwap",
+                ],
             ),
         ] {
             let (ours, theirs) = (ours[part].as_object().unwrap(), theirs[part].as_object().unwrap());
-            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{part}");
+            assert_eq!(
+                ours.keys().collect::<Vec<_>>(),
+                theirs.keys().collect::<Vec<_>>(),
+                "{part}"
+            );
             for (name, value) in theirs.iter().filter(|(name, _)| !differ.contains(&name.as_str())) {
                 assert_eq!(&ours[name], value, "{part}.{name}");
             }

@@ -28,7 +28,11 @@ pub(crate) fn all(binds: &[String], mounts: Vec<Mount>, tmpfs: Pairs) -> Result<
             "image" | "npipe" | "cluster" => {
                 return Err(Failure::unsupported(format!("mounts of type {}", mount.kind)));
             }
-            other => return Err(Failure::invalid(format!("invalid mount config: unknown mount type {other:?}"))),
+            other => {
+                return Err(Failure::invalid(format!(
+                    "invalid mount config: unknown mount type {other:?}"
+                )));
+            }
         }
     }
     let mut targets: Vec<&str> = binds.iter().map(|bind| bind.target.as_str()).collect();
@@ -47,7 +51,9 @@ fn same(one: &str, other: &str) -> bool {
 /// A target stands inside the root, below it.
 fn check_target(target: &str) -> std::result::Result<(), String> {
     if !target.starts_with('/') {
-        return Err(format!("invalid mount path: '{target}' mount path must be absolute"));
+        return Err(format!(
+            "invalid mount path: '{target}' mount path must be absolute"
+        ));
     }
     if same(target, "/") {
         return Err("invalid specification: destination can't be '/'".to_owned());
@@ -68,9 +74,12 @@ fn bind(text: &str) -> Result<Bind> {
         return Err(invalid(String::new()));
     }
     if !source.starts_with('/') {
-        return Err(Failure::unsupported(format!("{NO_VOLUMES}: {source:?} is the name of one")));
+        return Err(Failure::unsupported(format!(
+            "{NO_VOLUMES}: {source:?} is the name of one"
+        )));
     }
-    check_target(target).map_err(|why| invalid(format!(": invalid mount config for type \"bind\": {why}")))?;
+    check_target(target)
+        .map_err(|why| invalid(format!(": invalid mount config for type \"bind\": {why}")))?;
     let (read_only, propagation) = bind_options(options)?;
     Ok(Bind {
         source: PathBuf::from(source),
@@ -105,7 +114,10 @@ fn bind_options(options: &str) -> Result<(bool, String)> {
 }
 
 fn field(mount: &Mount, name: &str, why: &str) -> Failure {
-    let text = format!("invalid mount config for type \"{}\": field {name} {why}", mount.kind);
+    let text = format!(
+        "invalid mount config for type \"{}\": field {name} {why}",
+        mount.kind
+    );
     Failure::invalid(text)
 }
 
@@ -149,13 +161,19 @@ fn bind_mount(mount: Mount) -> Result<Bind> {
         ("ReadOnlyForceRecursive", read_only_force_recursive),
     ] {
         if asked {
-            return Err(Failure::unsupported(format!("HostConfig.Mounts.BindOptions.{name}")));
+            return Err(Failure::unsupported(format!(
+                "HostConfig.Mounts.BindOptions.{name}"
+            )));
         }
     }
     let propagation = match propagation.as_str() {
         "" => DEFAULT_PROPAGATION.to_owned(),
         word if PROPAGATIONS.contains(&word) => propagation,
-        _ => return Err(Failure::invalid(format!("invalid propagation mode {propagation:?}"))),
+        _ => {
+            return Err(Failure::invalid(format!(
+                "invalid propagation mode {propagation:?}"
+            )));
+        }
     };
     Ok(Bind {
         source: PathBuf::from(mount.source),
@@ -171,7 +189,11 @@ fn tmpfs_mount(mount: Mount) -> Result<Tmpfs> {
     if !mount.source.is_empty() {
         return Err(field(&mount, "Source", "must not be specified"));
     }
-    let TmpfsOptions { size_bytes, mode, options } = mount.tmpfs_options.unwrap_or_default();
+    let TmpfsOptions {
+        size_bytes,
+        mode,
+        options,
+    } = mount.tmpfs_options.unwrap_or_default();
     let mut words = Vec::new();
     if mount.read_only {
         words.push("ro".to_owned());
@@ -200,17 +222,30 @@ mod tests {
         assert_eq!((plain.source.to_str(), plain.target.as_str()), (Some("/a"), "/b"));
         assert_eq!((plain.read_only, plain.propagation.as_str()), (false, "rprivate"));
         let options = one("/a:/b:ro,rshared").unwrap();
-        assert_eq!((options.read_only, options.propagation.as_str()), (true, "rshared"));
+        assert_eq!(
+            (options.read_only, options.propagation.as_str()),
+            (true, "rshared")
+        );
         for (text, error) in [
-            ("/x:y", "invalid volume specification: '/x:y': invalid mount config for type \"bind\": invalid mount path: 'y' mount path must be absolute"),
+            (
+                "/x:y",
+                "invalid volume specification: '/x:y': invalid mount config for type \"bind\": invalid mount path: 'y' mount path must be absolute",
+            ),
             ("/x:/y:ro:z:z", "invalid volume specification: '/x:/y:ro:z:z'"),
             ("/x:/y:zz", "invalid mode: zz"),
             ("/x:/y:ro,rw", "invalid mode: ro,rw"),
-            ("/x:/", "invalid volume specification: '/x:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"),
+            (
+                "/x:/",
+                "invalid volume specification: '/x:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
         ] {
             assert_eq!(one(text).unwrap_err(), error);
         }
-        assert!(one("data:/b").unwrap_err().contains("\"data\" is the name of one"));
+        assert!(
+            one("data:/b")
+                .unwrap_err()
+                .contains("\"data\" is the name of one")
+        );
     }
 
     #[test]
@@ -226,9 +261,22 @@ mod tests {
         .unwrap();
         assert!(binds[0].read_only && !binds[0].create_source);
         assert_eq!(tmpfs, [("/t".to_owned(), "size=65536,mode=1777".to_owned())]);
-        assert!(mounts(r#"[{"Type":"volume","Source":"v","Target":"/b"}]"#).unwrap_err().contains("volumes"));
-        assert!(mounts(r#"[{"Type":"bind","Source":"/a"}]"#).unwrap_err().contains("field Target must not be empty"));
-        let twice = all(&["/a:/t".into()], vec![], Pairs::from([("/t/".into(), String::new())])).unwrap_err();
+        assert!(
+            mounts(r#"[{"Type":"volume","Source":"v","Target":"/b"}]"#)
+                .unwrap_err()
+                .contains("volumes")
+        );
+        assert!(
+            mounts(r#"[{"Type":"bind","Source":"/a"}]"#)
+                .unwrap_err()
+                .contains("field Target must not be empty")
+        );
+        let twice = all(
+            &["/a:/t".into()],
+            vec![],
+            Pairs::from([("/t/".into(), String::new())]),
+        )
+        .unwrap_err();
         assert_eq!(twice.message, "Duplicate mount point: /t");
     }
 }

@@ -18,15 +18,34 @@ use crate::{
 
 /// The past since `since`, then the present until `until`; without `since` only the present.
 pub(super) async fn events(call: Call) -> Result<Reply> {
-    let (since, until) = (time::parse(call.query.get("since"))?, time::parse(call.query.get("until"))?);
+    let (since, until) = (
+        time::parse(call.query.get("since"))?,
+        time::parse(call.query.get("until"))?,
+    );
     let filters = call.query.filters()?;
     filters.only(&[
-        "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-        "service", "type", "volume",
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
     ])?;
     // Subscribed first, so that nothing falls between past and present.
     let live = call.engine().events();
-    let recent = if since.is_some() { call.engine().recent_events() } else { Vec::new() };
+    let recent = if since.is_some() {
+        call.engine().recent_events()
+    } else {
+        Vec::new()
+    };
     let show = Show {
         filters,
         since,
@@ -93,7 +112,8 @@ impl Show {
     }
 
     async fn one(&self, event: Event, sender: &mpsc::Sender<bytes::Bytes>) {
-        let in_time = self.since.is_none_or(|since| event.at >= since) && self.until.is_none_or(|until| event.at <= until);
+        let in_time = self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at <= until);
         if in_time && matches(&self.filters, &event) {
             // A client that has gone ends the whole answer.
             let _ = sender.send(body::line(&line(event))).await;
@@ -118,9 +138,11 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         && filters.any("image", image_of)
         && filters.any("scope", |scope| scope == "local")
         && filters.labels("label", &event.attributes)
-        && ["config", "daemon", "network", "node", "plugin", "secret", "service", "volume"]
-            .iter()
-            .all(|other| filters.any(other, |name| this(other, name)))
+        && [
+            "config", "daemon", "network", "node", "plugin", "secret", "service", "volume",
+        ]
+        .iter()
+        .all(|other| filters.any(other, |name| this(other, name)))
 }
 
 fn without_tag(name: &str) -> &str {
@@ -136,7 +158,11 @@ fn line(event: Event) -> Line {
     Line {
         status: event.action.clone(),
         id: event.id.clone(),
-        from: if event.kind == "container" { image.unwrap_or_default() } else { String::new() },
+        from: if event.kind == "container" {
+            image.unwrap_or_default()
+        } else {
+            String::new()
+        },
         kind: event.kind.to_owned(),
         action: event.action,
         actor: Actor {
@@ -177,14 +203,24 @@ mod tests {
             (r#"{"event":["exec"]}"#, false),
             (r#"{"network":["c1"]}"#, false),
         ] {
-            assert_eq!(matches(&Filters::parse(filters).unwrap(), &event()), shown, "{filters}");
+            assert_eq!(
+                matches(&Filters::parse(filters).unwrap(), &event()),
+                shown,
+                "{filters}"
+            );
         }
     }
 
     #[test]
     fn lines_repeat_the_actor() {
         let line = line(event());
-        assert_eq!((line.status.as_str(), line.from.as_str()), ("exec_create: sh", "bb:latest"));
-        assert_eq!((line.time, line.time_nano), (1_795_477_936, 1_795_477_936_500_000_000));
+        assert_eq!(
+            (line.status.as_str(), line.from.as_str()),
+            ("exec_create: sh", "bb:latest")
+        );
+        assert_eq!(
+            (line.time, line.time_nano),
+            (1_795_477_936, 1_795_477_936_500_000_000)
+        );
     }
 }

@@ -40,12 +40,24 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
             stderr: request.attach_stderr,
         },
     };
-    let id = call.door.engine.exec_create(&call.name, config).await?;
-    Ok(body::reply(StatusCode::CREATED, api::JSON, body::line(&Created { id })))
+    let id = call.door.engine.exec_create(&call.name, config)?;
+    Ok(body::reply(
+        StatusCode::CREATED,
+        api::JSON,
+        body::line(&Created { id }),
+    ))
 }
 
 pub(super) async fn start(call: Call) -> Result<Reply> {
-    let Call { door, version, name, headers, body, upgrade, .. } = call;
+    let Call {
+        door,
+        version,
+        name,
+        headers,
+        body,
+        upgrade,
+        ..
+    } = call;
     let engine = &door.engine;
     let exec = engine.exec_inspect(&name)?;
     // With an upgrade the body is the request, without one it ends where the input would begin.

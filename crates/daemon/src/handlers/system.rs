@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use api::{
     Version,
     create::{Empty, Pairs},
-    system::{Component, Info, Ipam, Network, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes},
+    system::{
+        Component, Info, Ipam, Network, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes,
+    },
 };
 use engine::State;
 use hyper::{
@@ -23,7 +25,6 @@ use crate::{
 
 const OWN_RUNTIME: &str = "knarr";
 
-#[allow(clippy::unused_async)] // A handler like the others.
 pub(super) async fn ping(_: Call) -> Result<Reply> {
     let mut reply = body::reply(StatusCode::OK, "", "OK");
     for (name, value) in PING_HEADERS {
@@ -70,11 +71,17 @@ pub(super) async fn version(call: Call) -> Result<Reply> {
 pub(super) async fn info(call: Call) -> Result<Reply> {
     let facts = call.engine().info().await?;
     let containers = call.engine().list();
-    let count = |fits: fn(&State) -> bool| containers.iter().filter(|container| fits(&container.state)).count();
+    let count = |fits: fn(&State) -> bool| {
+        containers
+            .iter()
+            .filter(|container| fits(&container.state))
+            .count()
+    };
     let running = count(|state| matches!(state, State::Running { .. }));
     let paused = count(|state| matches!(state, State::Paused { .. }));
     let can = |controller: &str| facts.controllers.iter().any(|known| known == controller);
-    let swap = facts.cgroup_version == 2 || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
+    let swap =
+        facts.cgroup_version == 2 || Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists();
     let host = rustix::system::uname();
     let (name, os_version) = os_release();
     let answer = Info {
@@ -121,7 +128,10 @@ pub(super) async fn info(call: Call) -> Result<Reply> {
         },
         // Containers always outlive the service.
         live_restore_enabled: true,
-        security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
+        security_options: vec![
+            "name=seccomp,profile=builtin".to_owned(),
+            "name=cgroupns".to_owned(),
+        ],
         warnings: Some(facts.warnings),
         ..Info::default()
     };
@@ -145,7 +155,13 @@ fn runtimes(options: &engine::Options) -> BTreeMap<String, Runtime> {
         .chain(others)
         .map(|(name, path)| {
             let path = path.display().to_string();
-            (name, Runtime { path, ..Runtime::default() })
+            (
+                name,
+                Runtime {
+                    path,
+                    ..Runtime::default()
+                },
+            )
         })
         .collect()
 }
@@ -164,10 +180,14 @@ fn memory() -> u64 {
 
 /// Name and version of the host's distribution (`os-release(5)`).
 fn os_release() -> (String, String) {
-    let text = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| fs::read_to_string(path).ok());
+    let text = ["/etc/os-release", "/usr/lib/os-release"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok());
     let text = text.unwrap_or_default();
     let value = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.map(|value| value.trim_matches(['"', '\'']).to_owned())
     };
     let name = value("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
