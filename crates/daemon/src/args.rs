@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -106,6 +107,7 @@ impl Args {
         let filter = tracing_subscriber::EnvFilter::new(level);
         let lines = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_env_filter(filter)
             .with_target(false);
         // A second start in one process (tests) keeps the first subscriber.

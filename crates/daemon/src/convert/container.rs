@@ -72,7 +72,7 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
             name: DRIVER.to_owned(),
         },
         mounts: mount_points(&container.config.host.binds),
-        config: config(&container.config),
+        config: config(container),
         network_settings: NetworkSettings {
             networks: networks(container),
             ..NetworkSettings::default()
@@ -207,9 +207,19 @@ fn set(names: &[String]) -> Option<BTreeMap<String, Empty>> {
     (!names.is_empty()).then(|| names.iter().map(|name| (name.clone(), Empty {})).collect())
 }
 
-fn config(config: &engine::Config) -> Config {
+/// The name that it sees itself under.
+fn hostname(container: &Container) -> String {
+    match (&container.config.hostname, &container.config.host.network) {
+        (own, _) if !own.is_empty() => own.clone(),
+        (_, Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        _ => container.id.chars().take(12).collect(),
+    }
+}
+
+fn config(container: &Container) -> Config {
+    let config = &container.config;
     Config {
-        hostname: config.hostname.clone(),
+        hostname: hostname(container),
         domainname: config.domainname.clone(),
         user: config.user.clone(),
         attach_stdin: config.attach.stdin,

@@ -11,7 +11,6 @@ type Tmpfs = (String, String);
 
 const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 const DEFAULT_PROPAGATION: &str = "rprivate";
-const NO_VOLUMES: &str = "volumes (bind a directory of the host instead, by its absolute path)";
 
 /// All three, checked for targets that are wanted twice.
 pub(crate) fn all(binds: &[String], mounts: Vec<Mount>, tmpfs: Pairs) -> Result<(Vec<Bind>, Vec<Tmpfs>)> {
@@ -24,7 +23,7 @@ pub(crate) fn all(binds: &[String], mounts: Vec<Mount>, tmpfs: Pairs) -> Result<
         match mount.kind.as_str() {
             "bind" => binds.push(bind_mount(mount)?),
             "tmpfs" => tmpfs.push(tmpfs_mount(mount)?),
-            "volume" => return Err(Failure::unsupported(NO_VOLUMES)),
+            "volume" => return Err(no_volumes(&mount.source)),
             "image" | "npipe" | "cluster" => {
                 return Err(Failure::unsupported(format!("mounts of type {}", mount.kind)));
             }
@@ -42,6 +41,13 @@ pub(crate) fn all(binds: &[String], mounts: Vec<Mount>, tmpfs: Pairs) -> Result<
         Some(pair) => Err(Failure::invalid(format!("Duplicate mount point: {}", pair[0]))),
         None => Ok((binds, tmpfs)),
     }
+}
+
+fn no_volumes(name: &str) -> Failure {
+    let text = format!(
+        "knarr does not support volumes yet ({name:?}): bind a directory of the host instead, by its absolute path"
+    );
+    Failure::new(hyper::StatusCode::NOT_IMPLEMENTED, text)
 }
 
 fn same(one: &str, other: &str) -> bool {
@@ -67,7 +73,7 @@ fn bind(text: &str) -> Result<Bind> {
     let (source, target, options) = match text.split(':').collect::<Vec<_>>()[..] {
         [source, target] => (source, target, ""),
         [source, target, options] => (source, target, options),
-        [_] => return Err(Failure::unsupported(NO_VOLUMES)),
+        [target] => return Err(no_volumes(target)),
         _ => return Err(invalid(String::new())),
     };
     if source.is_empty() || target.is_empty() {
@@ -241,11 +247,7 @@ mod tests {
         ] {
             assert_eq!(one(text).unwrap_err(), error);
         }
-        assert!(
-            one("data:/b")
-                .unwrap_err()
-                .contains("\"data\" is the name of one")
-        );
+        assert!(one("data:/b").unwrap_err().contains("volumes yet (\"data\")"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use crate::failure::{Failure, Result};
 
-/// Seconds since 1970 with an optional fraction, or RFC 3339; empty and 0 are none.
+/// Seconds since 1970 with an optional fraction, or RFC 3339; empty is none.
 pub(crate) fn parse(text: &str) -> Result<Option<Timestamp>> {
-    if text.is_empty() || text == "0" {
+    if text.is_empty() {
         return Ok(None);
     }
     let invalid = || {
@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn times_come_in_three_forms() {
         let second = |text: &str| parse(text).unwrap().map(|at| at.to_string());
-        assert_eq!(second("0"), None);
+        assert_eq!(second(""), None);
+        assert_eq!(second("0").as_deref(), Some("1970-01-01T00:00:00Z"));
         assert_eq!(second("1795477936").as_deref(), Some("2026-11-23T23:52:16Z"));
         assert_eq!(second("1795477936.5").as_deref(), Some("2026-11-23T23:52:16.5Z"));
         assert_eq!(

@@ -64,7 +64,8 @@ pub(super) async fn logs(call: Call) -> Result<Reply> {
         stderr: query.flag("stderr"),
         follow: query.flag("follow"),
         since: time::parse(query.get("since"))?,
-        until: time::parse(query.get("until"))?,
+        // Docker's clients say 0 for none.
+        until: time::parse(query.get("until"))?.filter(|until| *until != Timestamp::UNIX_EPOCH),
         // Anything that is no number means all, as in Docker.
         tail: query.get("tail").parse().ok(),
     };

@@ -45,6 +45,7 @@ pub(super) async fn version(call: Call) -> Result<Reply> {
         ("Arch", &architecture),
         ("Os", &"linux".to_owned()),
         ("KernelVersion", &kernel),
+        ("Experimental", &"false".to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value.clone()))
     .into();
