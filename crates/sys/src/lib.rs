@@ -9,6 +9,7 @@ pub mod errno;
 pub mod mounts;
 pub mod process;
 pub mod rooted;
+pub mod service;
 pub mod signals;
 
 pub use rooted::Root;
