@@ -15,6 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, UnixStream};
 
+pub(crate) use api::query::encode;
+
 use crate::autostart::Autostart;
 use crate::error::{Error, Result, message};
 use crate::host::Host;
@@ -94,13 +96,30 @@ impl Client {
         decode(self.send(Method::POST, path, json(body)?).await?).await
     }
 
+    /// Tells something, and expects nothing worth reading.
+    pub(crate) async fn post_value(&self, path: &str, body: &impl Serialize) -> Result<()> {
+        collect(self.send(Method::POST, path, json(body)?).await?).await.map(drop)
+    }
+
     /// Removes and decodes the answer.
+    pub(crate) async fn delete_json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        decode(self.send(Method::DELETE, path, empty()).await?).await
+    }
+
+    /// Removes.
     pub(crate) async fn delete(&self, path: &str) -> Result<Bytes> {
         collect(self.send(Method::DELETE, path, empty()).await?).await
     }
 
+    /// Asks on a connection of its own for an answer that comes bit by bit.
+    pub(crate) async fn open(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
+        let path = format!("/v{}{path}", self.version().await?);
+        let answer = self.connect().await?.send_request(request(method, &path, body)?).await?;
+        refuse_errors(answer).await
+    }
+
     /// Sends to a path of the negotiated version; an error status becomes the daemon's message.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
+    async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
         let path = format!("/v{}{path}", self.version().await?);
         let answer = self.exchange(request(method, &path, body)?).await?;
         refuse_errors(answer).await
@@ -122,9 +141,13 @@ impl Client {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>> {
         let idle = self.idle.borrow_mut().take();
+        let idle = match idle {
+            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
+            None => None,
+        };
         let mut sender = match idle {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => self.connect().await?,
+            Some(sender) => sender,
+            None => self.connect().await?,
         };
         let answer = sender.send_request(request).await?;
         *self.idle.borrow_mut() = Some(sender);
@@ -201,11 +224,7 @@ async fn refuse_errors(answer: Response<Incoming>) -> Result<Response<Incoming>>
         return Ok(answer);
     }
     let body = answer.into_body().collect().await?.to_bytes();
-    #[derive(serde::Deserialize)]
-    struct Said {
-        message: String,
-    }
-    let message = match serde_json::from_slice::<Said>(&body) {
+    let message = match serde_json::from_slice::<api::message::Failure>(&body) {
         Ok(said) => said.message,
         Err(_) => match String::from_utf8_lossy(&body).trim() {
             "" => format!("request returned {status}, check if the server supports the requested API version"),
@@ -219,9 +238,10 @@ async fn collect(answer: Response<Incoming>) -> Result<Bytes> {
     Ok(answer.into_body().collect().await?.to_bytes())
 }
 
-async fn decode<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T> {
+/// Reads a whole answer.
+pub(crate) async fn decode<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T> {
     let body = collect(answer).await?;
-    serde_json::from_slice(&body).map_err(|e| message(format!("the daemon's answer is not understood: {e}")))
+    api::go::decode(&body).map_err(|e| message(format!("the daemon's answer is not understood: {e}")))
 }
 
 /// No body.
@@ -235,6 +255,30 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Body> {
     Ok(Full::from(text).map_err(|never| match never {}).boxed_unsync())
 }
 
+/// A file's bytes, or those of standard input, as a body that is read while it is sent.
+pub(crate) async fn stream(path: Option<&std::path::Path>) -> Result<Body> {
+    use futures_util::TryStreamExt;
+    let reader: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match path {
+        Some(path) => {
+            let file = tokio::fs::File::open(path).await;
+            Box::new(file.map_err(|e| message(format!("open {}: {}", path.display(), plain(&e))))?)
+        }
+        None => Box::new(tokio::fs::File::from_std(std::fs::File::from(rustix::io::dup(io::stdin()).map_err(io::Error::from)?))),
+    };
+    let chunks = tokio_util::io::ReaderStream::with_capacity(reader, 256 * 1024).map_ok(hyper::body::Frame::data);
+    Ok(BodyExt::boxed_unsync(http_body_util::StreamBody::new(chunks)))
+}
+
+/// An error in the kernel's words, without the number that the library adds.
+pub(crate) fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::IsADirectory => "is a directory".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// The older of two versions `major.minor`.
 fn older<'a>(a: &'a str, b: &'a str) -> &'a str {
     let number = |text: &str| {
@@ -242,22 +286,6 @@ fn older<'a>(a: &'a str, b: &'a str) -> &'a str {
         Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
     };
     if number(b) < number(a) { b } else { a }
-}
-
-/// Percent-encodes one part of a path or a query.
-pub(crate) fn encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ => {
-                out.push('%');
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
-            }
-        }
-    }
-    out
 }
 
 /// `path?a=b&c=d`, leaving out pairs without a value.

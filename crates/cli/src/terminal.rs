@@ -1,7 +1,6 @@
 //! The terminal: raw mode that is always undone, its size, and plain descriptors to write to.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 use api::stdcopy::{Demux, Stream};

@@ -1,15 +1,26 @@
 //! Columns as Docker's tables have them: at least ten wide with padding of three, the last one free.
 
-const MINIMUM: usize = 10;
 const PADDING: usize = 3;
 
 /// Lines whose cells are parted by tabs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     lines: Vec<Vec<String>>,
+    minimum: usize,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::with_minimum(10)
+    }
 }
 
 impl Table {
+    /// A table whose columns are at least `minimum` wide.
+    pub(crate) fn with_minimum(minimum: usize) -> Table {
+        Table { lines: Vec::new(), minimum }
+    }
+
     /// Adds a line; more lines when a cell brings line breaks.
     pub(crate) fn line(&mut self, text: &str) {
         self.lines.extend(text.split('\n').map(|line| line.split('\t').map(str::to_owned).collect()));
@@ -37,7 +48,7 @@ impl Table {
         let block = before.iter().rev().take_while(reaches).chain(after.iter().take_while(reaches));
         let widest = block.map(|line| line[column].chars().count()).max().unwrap_or(0);
         // Padding counts towards the minimum, as in Go's tabwriter.
-        if widest == 0 && self.lines.iter().all(|line| line.len() <= column + 1) { 0 } else { (widest + PADDING).max(MINIMUM) }
+        (widest + PADDING).max(self.minimum)
     }
 }
 

@@ -15,14 +15,10 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Result<String, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(unix(moment.as_nanosecond()));
     }
-    let civil: DateTime = text
-        .trim_end_matches('Z')
-        .parse()
-        .map_err(|_| format!("failed to parse value as time or duration: {text:?}"))?;
-    let moment = civil
-        .to_zoned(TimeZone::UTC)
-        .map_err(|e| format!("failed to parse value as time or duration: {text:?}: {e}"))?;
-    Ok(unix(moment.timestamp().as_nanosecond()))
+    let invalid = |e: jiff::Error| format!("failed to parse value as time or duration: {text:?}: {e}");
+    let civil: DateTime = text.trim_end_matches('Z').parse().map_err(invalid)?;
+    let moment = TimeZone::UTC.to_timestamp(civil).map_err(invalid)?;
+    Ok(unix(moment.as_nanosecond()))
 }
 
 fn unix(nanos: i128) -> String {
