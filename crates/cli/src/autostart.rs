@@ -18,17 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a daemon may be started, and what this program is called.
 #[derive(Debug, Clone)]
-pub struct Autostart {
+pub(crate) struct Autostart {
     /// Neither `--no-autostart` nor `KNARR_NO_AUTOSTART` was said.
-    pub allowed: bool,
+    pub(crate) allowed: bool,
     /// `knarr` or `docker`.
-    pub program: &'static str,
+    pub(crate) program: &'static str,
 }
 
 impl Autostart {
     /// Whether starting a daemon would cure `error`.
     pub(crate) fn helps(&self, host: &Host, error: &io::Error) -> bool {
-        let nobody = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let nobody = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        );
         self.allowed && nobody && host.is_default() && rustix::process::geteuid().is_root()
     }
 
@@ -36,9 +39,13 @@ impl Autostart {
     /// are harmless: the daemon's lock lets one win, and both wait for the same socket.
     pub(crate) async fn start(&self, host: &Host) -> Result<()> {
         let Host::Unix(socket) = host else { return Ok(()) };
-        let Some(home) = socket.parent() else { return Ok(()) };
+        let Some(home) = socket.parent() else {
+            return Ok(());
+        };
         let fail = |what: &str, e: &io::Error| {
-            Error::Connect(format!("cannot start the knarr daemon: {what}: {e}; start it with 'knarr daemon'"))
+            Error::Connect(format!(
+                "cannot start the knarr daemon: {what}: {e}; start it with 'knarr daemon'"
+            ))
         };
         let log_path = home.join("daemon.log");
         std::fs::create_dir_all(home).map_err(|e| fail(&home.display().to_string(), &e))?;
@@ -49,9 +56,17 @@ impl Autostart {
         let end = Instant::now() + PATIENCE;
         while UnixStream::connect(socket).is_err() {
             // One that lost the race to another daemon ends too; that other one is then waited for.
-            let ended = daemon.try_wait().ok().flatten().is_some_and(|status| !status.success());
+            let ended = daemon
+                .try_wait()
+                .ok()
+                .flatten()
+                .is_some_and(|status| !status.success());
             if Instant::now() > end || (ended && !soon(socket)) {
-                let why = if ended { "it ended" } else { "it does not listen after 5 s" };
+                let why = if ended {
+                    "it ended"
+                } else {
+                    "it does not listen after 5 s"
+                };
                 return Err(Error::Connect(format!(
                     "the knarr daemon was started, but {why}; the end of {}:\n{}",
                     log_path.display(),
@@ -67,9 +82,9 @@ impl Autostart {
     pub(crate) fn unreachable(&self, host: &Host, error: &io::Error) -> String {
         if self.program == "docker" {
             return match error.kind() {
-                io::ErrorKind::PermissionDenied => format!(
-                    "permission denied while trying to connect to the docker API at {host}"
-                ),
+                io::ErrorKind::PermissionDenied => {
+                    format!("permission denied while trying to connect to the docker API at {host}")
+                }
                 _ => format!("Cannot connect to the Docker daemon at {host}. Is the docker daemon running?"),
             };
         }

@@ -16,7 +16,12 @@ use crate::terminal::{self, Plain};
 
 /// A container engine for Linux
 #[derive(Debug, Parser)]
-#[command(name = "knarr", disable_help_flag = true, disable_help_subcommand = true, args_override_self = true)]
+#[command(
+    name = "knarr",
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 struct Typed {
     #[command(flatten)]
     global: Global,
@@ -80,10 +85,17 @@ fn shell(text: &str) -> Result<clap_complete::Shell, String> {
 
 /// Reads the command line, does what it says and returns the exit code. The first word is the program's own name.
 pub fn main(args: Vec<String>) -> u8 {
-    let name = args.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let name = args
+        .first()
+        .and_then(|path| path.rsplit('/').next())
+        .unwrap_or_default();
     let program = if name == "docker" { "docker" } else { "knarr" };
     let root = command().name(program);
-    let typed = match root.clone().try_get_matches_from(&args).and_then(|m| Typed::from_arg_matches(&m)) {
+    let typed = match root
+        .clone()
+        .try_get_matches_from(&args)
+        .and_then(|m| Typed::from_arg_matches(&m))
+    {
         Ok(typed) => typed,
         Err(e) => return not_understood(&e, root, program, &args[1..]),
     };
@@ -94,32 +106,42 @@ pub fn main(args: Vec<String>) -> u8 {
 
 /// The whole command line, as data: for completions, manual pages and help.
 pub fn command() -> Command {
-    go_flags(Typed::command().arg(help_flag())).mut_subcommands(|verb| go_flags(verb).mut_subcommands(go_flags))
+    go_flags(Typed::command().arg(help_flag()))
+        .mut_subcommands(|verb| go_flags(verb).mut_subcommands(go_flags))
 }
 
 fn help_flag() -> Arg {
-    Arg::new("help").long("help").global(true).action(ArgAction::Help).help("Print usage")
+    Arg::new("help")
+        .long("help")
+        .global(true)
+        .action(ArgAction::Help)
+        .help("Print usage")
 }
 
 /// Flags as Go's clients read them: a flag may be said again, takes the next word whatever it looks like, and one
 /// without a value may be given one (`--rm=false`).
 fn go_flags(command: Command) -> Command {
-    command.args_override_self(true).disable_help_subcommand(true).mut_args(|arg| {
-        if arg.is_positional() {
-            return arg;
-        }
-        match arg.get_action() {
-            ArgAction::SetTrue => arg
-                .action(ArgAction::Set)
-                .num_args(0..=1)
-                .require_equals(true)
-                .default_missing_value("true")
-                .default_value("false")
-                .value_parser(go_bool),
-            ArgAction::Set | ArgAction::Append if !arg.is_require_equals_set() => arg.allow_hyphen_values(true),
-            _ => arg,
-        }
-    })
+    command
+        .args_override_self(true)
+        .disable_help_subcommand(true)
+        .mut_args(|arg| {
+            if arg.is_positional() {
+                return arg;
+            }
+            match arg.get_action() {
+                ArgAction::SetTrue => arg
+                    .action(ArgAction::Set)
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .default_value("false")
+                    .value_parser(go_bool),
+                ArgAction::Set | ArgAction::Append if !arg.is_require_equals_set() => {
+                    arg.allow_hyphen_values(true)
+                }
+                _ => arg,
+            }
+        })
 }
 
 fn go_bool(text: &str) -> Result<bool, String> {
@@ -133,8 +155,18 @@ fn go_bool(text: &str) -> Result<bool, String> {
 fn not_understood(error: &clap::Error, mut root: Command, program: &str, args: &[String]) -> u8 {
     root.build();
     let found = Found::by(&root, program, args);
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return exit_code(Plain::Out.write_all(found.help().as_bytes()).map(|()| 0).map_err(Error::from));
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::MissingSubcommand
+    ) {
+        return exit_code(
+            Plain::Out
+                .write_all(found.help().as_bytes())
+                .map(|()| 0)
+                .map_err(Error::from),
+        );
     }
     let (text, code) = found.complain(error, args);
     exit_code(Err(Error::Status { message: text, code }))
@@ -156,7 +188,9 @@ fn act(typed: Typed, mut root: Command, program: &'static str) -> Result<u8> {
         Some(Typable::Verb(verb)) => talk(&global, verb, program),
         Some(Typable::Daemon(rest)) => {
             let flags = rest.flags.join(" ");
-            Err(message(format!("say 'daemon' first: {program} daemon {flags}").trim_end()))
+            Err(message(
+                format!("say 'daemon' first: {program} daemon {flags}").trim_end(),
+            ))
         }
         Some(Typable::Completion(wanted)) => {
             let mut script = Vec::new();
@@ -165,18 +199,28 @@ fn act(typed: Typed, mut root: Command, program: &'static str) -> Result<u8> {
             Ok(0)
         }
         Some(Typable::Man(man)) => {
-            clap_mangen::generate_to(root, &man.directory)
-                .map_err(|e| message(format!("cannot write the manual pages to {}: {e}", man.directory.display())))?;
+            clap_mangen::generate_to(root, &man.directory).map_err(|e| {
+                message(format!(
+                    "cannot write the manual pages to {}: {e}",
+                    man.directory.display()
+                ))
+            })?;
             Ok(0)
         }
     }
 }
 
 fn talk(global: &Global, verb: Verb, program: &'static str) -> Result<u8> {
-    let refused = std::env::var_os("KNARR_NO_AUTOSTART").is_some_and(|value| !value.is_empty() && value != "0");
-    let autostart = Autostart { allowed: !global.no_autostart && !refused, program };
+    let refused =
+        std::env::var_os("KNARR_NO_AUTOSTART").is_some_and(|value| !value.is_empty() && value != "0");
+    let autostart = Autostart {
+        allowed: !global.no_autostart && !refused,
+        program,
+    };
     let client = Rc::new(Client::new(Host::choose(global.host.as_deref())?, autostart));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let done = tokio::task::LocalSet::new().block_on(&runtime, verb.run(&Context { client, program }));
     // A thread may still be reading the terminal.
     runtime.shutdown_background();
@@ -185,7 +229,7 @@ fn talk(global: &Global, verb: Verb, program: &'static str) -> Result<u8> {
 
 fn exit_code(done: Result<u8>) -> u8 {
     let (text, code) = match done {
-        Ok(code) | Err(Error::Exit(code)) => return code,
+        Ok(code) => return code,
         // Nobody reads any more: end as a program that is not told otherwise does.
         Err(Error::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => return 128 + 13,
         Err(Error::Status { message, code }) => (message, code),
@@ -203,7 +247,11 @@ mod tests {
     fn complaint(line: &str) -> (String, u8) {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let mut root = command().name("docker");
-        let error = root.clone().try_get_matches_from(&args).and_then(|m| Typed::from_arg_matches(&m)).unwrap_err();
+        let error = root
+            .clone()
+            .try_get_matches_from(&args)
+            .and_then(|m| Typed::from_arg_matches(&m))
+            .unwrap_err();
         root.build();
         let (text, code) = Found::by(&root, "docker", &args[1..]).complain(&error, &args[1..]);
         (text.lines().next().unwrap_or_default().to_owned(), code)
@@ -219,18 +267,50 @@ mod tests {
         for (line, want, code) in [
             ("docker run --bogus busybox", "unknown flag: --bogus", 125),
             ("docker ps -xa", "unknown shorthand flag: 'x' in -xa", 125),
-            ("docker run", "docker: 'docker run' requires at least 1 argument", 1),
-            ("docker exec a", "docker: 'docker exec' requires at least 2 arguments", 1),
+            (
+                "docker run",
+                "docker: 'docker run' requires at least 1 argument",
+                1,
+            ),
+            (
+                "docker exec a",
+                "docker: 'docker exec' requires at least 2 arguments",
+                1,
+            ),
             ("docker ps extra", "docker: 'docker ps' accepts no arguments", 1),
-            ("docker rename x", "docker: 'docker rename' requires 2 arguments", 1),
-            ("docker images a b", "docker: 'docker images' accepts at most 1 argument", 1),
-            ("docker run -m foo busybox", "invalid argument \"foo\" for \"-m, --memory\" flag: invalid size: 'foo'", 125),
+            (
+                "docker rename x",
+                "docker: 'docker rename' requires 2 arguments",
+                1,
+            ),
+            (
+                "docker images a b",
+                "docker: 'docker images' requires at most 1 argument",
+                1,
+            ),
+            (
+                "docker run -m foo busybox",
+                "invalid argument \"foo\" for \"-m, --memory\" flag: invalid size: 'foo'",
+                125,
+            ),
             ("docker run -h", "flag needs an argument: 'h' in -h", 125),
             ("docker run --name", "flag needs an argument: --name", 125),
-            ("docker stop -t x foo", "invalid argument \"x\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"x\": invalid syntax", 125),
-            ("docker ps --filter x", "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)", 125),
+            (
+                "docker stop -t x foo",
+                "invalid argument \"x\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+                125,
+            ),
+            (
+                "docker ps --filter x",
+                "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+                125,
+            ),
             ("docker nosuch", "docker: unknown command: docker nosuch", 1),
-            ("docker container nosuch", "docker: unknown command: docker container nosuch", 1),
+            (
+                "docker container nosuch",
+                "docker: unknown command: docker container nosuch",
+                1,
+            ),
         ] {
             assert_eq!(complaint(line), (want.to_owned(), code), "{line}");
         }
@@ -238,7 +318,11 @@ mod tests {
 
     #[test]
     fn flags_end_where_the_image_stands() {
-        let read = |line: &str| command().try_get_matches_from(line.split(' ')).map(|m| Typed::from_arg_matches(&m).unwrap());
+        let read = |line: &str| {
+            command()
+                .try_get_matches_from(line.split(' '))
+                .map(|m| Typed::from_arg_matches(&m).unwrap())
+        };
         for line in [
             "knarr run -it --rm=false busybox sh --rm -x --bogus",
             "knarr run --memory-swap -1 -m 1g -m 2g busybox",

@@ -49,12 +49,13 @@ pub(crate) struct Hijacked {
 impl Client {
     /// A client that has not spoken yet.
     pub(crate) fn new(host: Host, autostart: Autostart) -> Client {
-        Client { host, autostart, tried: Cell::new(false), version: OnceCell::new(), idle: RefCell::default() }
-    }
-
-    /// Where the daemon is.
-    pub(crate) fn host(&self) -> &Host {
-        &self.host
+        Client {
+            host,
+            autostart,
+            tried: Cell::new(false),
+            version: OnceCell::new(),
+            idle: RefCell::default(),
+        }
     }
 
     /// The API version that both sides know.
@@ -92,13 +93,19 @@ impl Client {
     }
 
     /// Tells something and decodes the answer.
-    pub(crate) async fn post_json<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
         decode(self.send(Method::POST, path, json(body)?).await?).await
     }
 
     /// Tells something, and expects nothing worth reading.
     pub(crate) async fn post_value(&self, path: &str, body: &impl Serialize) -> Result<()> {
-        collect(self.send(Method::POST, path, json(body)?).await?).await.map(drop)
+        collect(self.send(Method::POST, path, json(body)?).await?)
+            .await
+            .map(drop)
     }
 
     /// Removes and decodes the answer.
@@ -114,7 +121,11 @@ impl Client {
     /// Asks on a connection of its own for an answer that comes bit by bit.
     pub(crate) async fn open(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
         let path = format!("/v{}{path}", self.version().await?);
-        let answer = self.connect().await?.send_request(request(method, &path, body)?).await?;
+        let answer = self
+            .connect()
+            .await?
+            .send_request(request(method, &path, body)?)
+            .await?;
         refuse_errors(answer).await
     }
 
@@ -129,12 +140,19 @@ impl Client {
     pub(crate) async fn hijack(&self, path: &str, body: Body) -> Result<Hijacked> {
         let path = format!("/v{}{path}", self.version().await?);
         let mut request = request(Method::POST, &path, body)?;
-        request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
-        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
+        request
+            .headers_mut()
+            .insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        request
+            .headers_mut()
+            .insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
         let answer = self.connect().await?.send_request(request).await?;
         let answer = refuse_errors(answer).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(message(format!("the daemon does not hand over the connection: {}", answer.status())));
+            return Err(message(format!(
+                "the daemon does not hand over the connection: {}",
+                answer.status()
+            )));
         }
         hand_over(hyper::upgrade::on(answer).await?, &self.host)
     }
@@ -181,8 +199,10 @@ async fn speak<S>(stream: S) -> io::Result<SendRequest<Body>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) =
-        http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) = http1::Builder::new()
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     // Its errors reach the one who waits for the answer.
     tokio::spawn(connection.with_upgrades());
     Ok(sender)
@@ -227,11 +247,16 @@ async fn refuse_errors(answer: Response<Incoming>) -> Result<Response<Incoming>>
     let message = match serde_json::from_slice::<api::message::Failure>(&body) {
         Ok(said) => said.message,
         Err(_) => match String::from_utf8_lossy(&body).trim() {
-            "" => format!("request returned {status}, check if the server supports the requested API version"),
+            "" => {
+                format!("request returned {status}, check if the server supports the requested API version")
+            }
             text => text.to_owned(),
         },
     };
-    Err(Error::Daemon { status: status.as_u16(), message })
+    Err(Error::Daemon {
+        status: status.as_u16(),
+        message,
+    })
 }
 
 async fn collect(answer: Response<Incoming>) -> Result<Bytes> {
@@ -263,9 +288,12 @@ pub(crate) async fn stream(path: Option<&std::path::Path>) -> Result<Body> {
             let file = tokio::fs::File::open(path).await;
             Box::new(file.map_err(|e| message(format!("open {}: {}", path.display(), plain(&e))))?)
         }
-        None => Box::new(tokio::fs::File::from_std(std::fs::File::from(rustix::io::dup(io::stdin()).map_err(io::Error::from)?))),
+        None => Box::new(tokio::fs::File::from_std(std::fs::File::from(
+            rustix::io::dup(io::stdin()).map_err(io::Error::from)?,
+        ))),
     };
-    let chunks = tokio_util::io::ReaderStream::with_capacity(reader, 256 * 1024).map_ok(hyper::body::Frame::data);
+    let chunks =
+        tokio_util::io::ReaderStream::with_capacity(reader, 256 * 1024).map_ok(hyper::body::Frame::data);
     Ok(BodyExt::boxed_unsync(http_body_util::StreamBody::new(chunks)))
 }
 
@@ -323,7 +351,12 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = [("a", Some("x y/z".into())), ("b", None), ("c", flag(true)), ("d", flag(false))];
+        let query = [
+            ("a", Some("x y/z".into())),
+            ("b", None),
+            ("c", flag(true)),
+            ("d", flag(false)),
+        ];
         assert_eq!(with_query("/p", &query), "/p?a=x%20y%2Fz&c=1");
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 /// The end of a command that did not go well.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The daemon said no.
     #[error("Error response from daemon: {message}")]
     Daemon {
@@ -25,9 +25,6 @@ pub enum Error {
     /// The connection to the daemon broke.
     #[error("the connection to the daemon broke: {0}")]
     Http(#[from] hyper::Error),
-    /// Everything worth saying was said; only the exit code is left.
-    #[error("exit status {0}")]
-    Exit(u8),
     /// A message, and the exit code that goes with it.
     #[error("{message}")]
     Status {
@@ -39,7 +36,7 @@ pub enum Error {
 }
 
 /// What every step of a command returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Whether the daemon answered 404.

@@ -37,7 +37,9 @@ impl Signals {
     pub(crate) fn catch() -> Signals {
         let (sender, receiver) = mpsc::unbounded_channel();
         for &(number, name) in PASSED_ON {
-            let Ok(mut arrivals) = signal(SignalKind::from_raw(number)) else { continue };
+            let Ok(mut arrivals) = signal(SignalKind::from_raw(number)) else {
+                continue;
+            };
             let sender = sender.clone();
             tokio::task::spawn_local(async move {
                 while arrivals.recv().await.is_some() && sender.send(name).is_ok() {}
@@ -52,7 +54,9 @@ impl Signals {
         tokio::task::spawn_local(async move {
             while let Some(name) = self.0.recv().await {
                 // A container that has just ended cannot be signalled; its exit code is on its way.
-                let _ = client.post(&format!("/containers/{}/kill?signal={name}", encode(&container))).await;
+                let _ = client
+                    .post(&format!("/containers/{}/kill?signal={name}", encode(&container)))
+                    .await;
             }
         });
     }
@@ -62,7 +66,9 @@ impl Signals {
 pub(crate) fn follow_size(client: &Rc<Client>, path: String) {
     let client = Rc::clone(client);
     tokio::task::spawn_local(async move {
-        let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+        let Ok(mut changes) = signal(SignalKind::window_change()) else {
+            return;
+        };
         let mut tries = 10;
         loop {
             let done = match crate::terminal::size() {

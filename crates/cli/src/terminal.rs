@@ -20,7 +20,10 @@ impl Raw {
         let mut raw = before.clone();
         raw.make_raw();
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        let first = BEFORE.lock().map(|mut slot| slot.replace(before).is_none()).unwrap_or(false);
+        let first = BEFORE
+            .lock()
+            .map(|mut slot| slot.replace(before).is_none())
+            .unwrap_or(false);
         if first {
             let report = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {

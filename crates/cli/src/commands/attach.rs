@@ -32,13 +32,24 @@ pub(crate) struct Attach {
 
 impl Attach {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let it: api::container::Inspect =
-            cx.client.get(&format!("/containers/{}/json", encode(&self.container))).await?;
+        let it: api::container::Inspect = cx
+            .client
+            .get(&format!("/containers/{}/json", encode(&self.container)))
+            .await?;
         let state = &it.state;
         for (wrong, why) in [
-            (!state.running, "cannot attach to a stopped container, start it first"),
-            (state.paused, "cannot attach to a paused container, unpause it first"),
-            (state.restarting, "cannot attach to a restarting container, wait until it is running"),
+            (
+                !state.running,
+                "You cannot attach to a stopped container, start it first",
+            ),
+            (
+                state.paused,
+                "You cannot attach to a paused container, unpause it first",
+            ),
+            (
+                state.restarting,
+                "You cannot attach to a restarting container, wait until it is running",
+            ),
         ] {
             if wrong {
                 return Err(message(why));
@@ -72,7 +83,10 @@ impl Attach {
             let resize = format!("/containers/{}/resize", it.id);
             if let Some((rows, columns)) = terminal::size() {
                 // Another size first: a program that is told of no change draws nothing.
-                let _ = cx.client.post(&format!("{resize}?h={}&w={}", rows + 1, columns + 1)).await;
+                let _ = cx
+                    .client
+                    .post(&format!("{resize}?h={}&w={}", rows + 1, columns + 1))
+                    .await;
             }
             signals::follow_size(&cx.client, resize);
         }

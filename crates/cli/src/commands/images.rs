@@ -61,7 +61,11 @@ impl Images {
         let filters = query(self.filter.iter().chain(&named));
         let path = with_query("/images/json", &[("all", flag(self.all)), ("filters", filters)]);
         let images: Vec<Summary> = cx.client.get(&path).await?;
-        let digests = self.digests || self.format.as_ref().is_some_and(|format| format.contains(".Digest"));
+        let digests = self.digests
+            || self
+                .format
+                .as_ref()
+                .is_some_and(|format| format.contains(".Digest"));
         let now = Timestamp::now();
         let rows: Vec<Row> = images
             .iter()
@@ -72,8 +76,12 @@ impl Images {
             true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
             false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
         };
-        let listing =
-            Listing { headings: HEADINGS, usual, quiet: self.quiet.then_some("ID"), format: self.format.as_deref() };
+        let listing = Listing {
+            headings: HEADINGS,
+            usual,
+            quiet: self.quiet.then_some("ID"),
+            format: self.format.as_deref(),
+        };
         listing.show(&rows)?;
         Ok(0)
     }
@@ -94,11 +102,18 @@ fn names(image: &Summary, digests: bool) -> Vec<Name> {
     let (tags, sums) = (plain(&image.repo_tags), plain(&image.repo_digests));
     let mut out = Vec::new();
     for (repository, tag) in &tags {
-        let mine: Vec<&String> = sums.iter().filter(|(of, _)| digests && of == repository).map(|(_, d)| d).collect();
+        let mine: Vec<&String> = sums
+            .iter()
+            .filter(|(of, _)| digests && of == repository)
+            .map(|(_, d)| d)
+            .collect();
         if mine.is_empty() {
             out.push([repository.clone(), tag.clone(), NONE.into()]);
         }
-        out.extend(mine.into_iter().map(|digest| [repository.clone(), tag.clone(), digest.clone()]));
+        out.extend(
+            mine.into_iter()
+                .map(|digest| [repository.clone(), tag.clone(), digest.clone()]),
+        );
     }
     for (repository, digest) in sums {
         if !tags.iter().any(|(of, _)| *of == repository) {
@@ -113,10 +128,27 @@ fn names(image: &Summary, digests: bool) -> Vec<Name> {
 
 fn row(image: &Summary, [repository, tag, digest]: &Name, short: bool, now: Timestamp) -> Row {
     let count = |n: i64| if n < 0 { "N/A".into() } else { n.to_string() };
-    let bytes = |n: i64| if n < 0 { "N/A".into() } else { size::human_decimal(n as f64) };
-    let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
+    let bytes = |n: i64| {
+        if n < 0 {
+            "N/A".into()
+        } else {
+            size::human_decimal(n as f64)
+        }
+    };
+    let unique = if image.shared_size < 0 {
+        -1
+    } else {
+        image.size - image.shared_size
+    };
     [
-        ("ID", if short { short_id(&image.id).to_owned() } else { image.id.clone() }),
+        (
+            "ID",
+            if short {
+                short_id(&image.id).to_owned()
+            } else {
+                image.id.clone()
+            },
+        ),
         ("Repository", repository.clone()),
         ("Tag", tag.clone()),
         ("Digest", digest.clone()),
@@ -124,7 +156,7 @@ fn row(image: &Summary, [repository, tag, digest]: &Name, short: bool, now: Time
         ("CreatedAt", ago::go_time(image.created)),
         ("Size", bytes(image.size)),
         ("Containers", count(image.containers)),
-        ("VirtualSize", bytes(image.size)),
+        ("VirtualSize", size::human_finer(image.size as f64)),
         ("SharedSize", bytes(image.shared_size)),
         ("UniqueSize", bytes(unique)),
     ]
@@ -144,10 +176,23 @@ mod tests {
             repo_digests: Some(vec!["a@sha256:0".into(), "c@sha256:1".into()]),
             ..Summary::default()
         };
-        let lines = |digests| -> Vec<String> { names(&image, digests).iter().map(|name| name.join(" ")).collect() };
-        assert_eq!(lines(false), ["a 1 <none>", "h:5000/b 2 <none>", "c <none> sha256:1"]);
-        assert_eq!(lines(true), ["a 1 sha256:0", "h:5000/b 2 <none>", "c <none> sha256:1"]);
-        let bare = Summary { repo_tags: Some(vec!["<none>:<none>".into()]), ..Summary::default() };
-        assert_eq!(names(&bare, false), [["<none>".to_owned(), "<none>".into(), "<none>".into()]]);
+        let lines =
+            |digests| -> Vec<String> { names(&image, digests).iter().map(|name| name.join(" ")).collect() };
+        assert_eq!(
+            lines(false),
+            ["a 1 <none>", "h:5000/b 2 <none>", "c <none> sha256:1"]
+        );
+        assert_eq!(
+            lines(true),
+            ["a 1 sha256:0", "h:5000/b 2 <none>", "c <none> sha256:1"]
+        );
+        let bare = Summary {
+            repo_tags: Some(vec!["<none>:<none>".into()]),
+            ..Summary::default()
+        };
+        assert_eq!(
+            names(&bare, false),
+            [["<none>".to_owned(), "<none>".into(), "<none>".into()]]
+        );
     }
 }

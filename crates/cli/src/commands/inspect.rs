@@ -74,7 +74,12 @@ impl Inspect {
             kind => KINDS.iter().filter(|(name, ..)| *name == kind).copied().collect(),
         };
         if kinds.is_empty() {
-            return Err(message(format!("unknown type: {:?}", self.kind.unwrap_or_default())));
+            let kind = self.kind.unwrap_or_default();
+            let known: Vec<String> = KINDS.iter().map(|(name, ..)| format!("{name:?}")).collect();
+            return Err(message(format!(
+                "unknown type: {kind:?}: must be one of {}",
+                known.join(", ")
+            )));
         }
         all(cx, &self.names, &kinds, self.format.as_deref(), self.size).await
     }
@@ -82,7 +87,14 @@ impl Inspect {
 
 impl InspectContainer {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        all(cx, &self.containers, &KINDS[..1], self.format.as_deref(), self.size).await
+        all(
+            cx,
+            &self.containers,
+            &KINDS[..1],
+            self.format.as_deref(),
+            self.size,
+        )
+        .await
     }
 }
 
@@ -109,8 +121,9 @@ async fn all(cx: &Context, names: &[String], kinds: &[Kind], format: Option<&str
         Some(template) => {
             let mut out = String::new();
             for json in &found {
-                let value = serde_json::from_slice(json)
+                let mut value = serde_json::from_slice(json)
                     .map_err(|e| message(format!("the daemon's answer is not understood: {e}")))?;
+                fill(&mut value);
                 out.push_str(&one(template, &value)?);
                 out.push('\n');
             }
@@ -124,6 +137,34 @@ async fn all(cx: &Context, names: &[String], kinds: &[Kind], format: Option<&str
     Plain::Out.write_all(out.as_bytes())?;
     missing.iter().for_each(|e| warn(e.to_string()));
     Ok(u8::from(!missing.is_empty()))
+}
+
+/// Members of a container that are left out where they say nothing, but which templates ask for.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("/State", "Health"),
+    ("", "SizeRw"),
+    ("", "SizeRootFs"),
+    ("/Config", "Healthcheck"),
+    ("/Config", "ExposedPorts"),
+    ("/Config", "StopSignal"),
+    ("/Config", "StopTimeout"),
+    ("/HostConfig", "Init"),
+    ("/HostConfig", "Mounts"),
+    ("/HostConfig", "Tmpfs"),
+    ("/HostConfig", "Annotations"),
+    ("/HostConfig", "Runtime"),
+];
+
+fn fill(value: &mut serde_json::Value) {
+    for (place, name) in OPTIONAL {
+        if let Some(members) = value
+            .pointer_mut(place)
+            .and_then(serde_json::Value::as_object_mut)
+            && (!place.is_empty() || members.contains_key("State"))
+        {
+            members.entry(*name).or_insert(serde_json::Value::Null);
+        }
+    }
 }
 
 fn listed(found: &[Bytes]) -> String {
@@ -206,6 +247,9 @@ mod tests {
 }"#;
         assert_eq!(indent(json, 0), want);
         assert_eq!(listed(&[]), "[]\n");
-        assert_eq!(listed(&[Bytes::from("1"), Bytes::from("2")]), "[\n    1,\n    2\n]\n");
+        assert_eq!(
+            listed(&[Bytes::from("1"), Bytes::from("2")]),
+            "[\n    1,\n    2\n]\n"
+        );
     }
 }

@@ -9,9 +9,9 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod lifecycle;
 mod load;
 mod logs;
-mod lifecycle;
 mod ps;
 mod pull;
 mod rename;
@@ -199,7 +199,11 @@ where
             Err(e @ Error::Connect(_)) => return Err(e),
             Err(e) => {
                 warn(e.to_string());
-                code = 1;
+                code = code.max(if let Error::Status { code, .. } = e {
+                    code
+                } else {
+                    1
+                });
             }
         }
     }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Context, for_each};
 use crate::client::{encode, flag, with_query};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Remove one or more containers
 ///
@@ -26,7 +26,18 @@ impl Rm {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         let query = [("force", flag(self.force)), ("v", flag(self.volumes))];
         let code = for_each(&self.containers, async |name| {
-            cx.client.delete(&with_query(&format!("/containers/{}", encode(&name)), &query)).await.map(drop)
+            match cx
+                .client
+                .delete(&with_query(&format!("/containers/{}", encode(&name)), &query))
+                .await
+            {
+                // Whoever forces wants it gone; what is not there is said, and is no failure.
+                Err(e) if self.force && e.is_not_found() => Err(Error::Status {
+                    message: e.to_string(),
+                    code: 0,
+                }),
+                other => other.map(drop),
+            }
         })
         .await?;
         Ok(code)

@@ -23,7 +23,11 @@ pub(crate) struct Version {
 impl Version {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         let server = cx.client.get::<api::system::Version>("/version").await;
-        let spoken = if server.is_ok() { cx.client.version().await? } else { API_VERSION };
+        let spoken = if server.is_ok() {
+            cx.client.version().await?
+        } else {
+            API_VERSION
+        };
         let client = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": spoken,
@@ -34,7 +38,10 @@ impl Version {
             "Context": "default",
         });
         if let Some(format) = self.format.as_deref().filter(|format| !format.is_empty()) {
-            let known = server.as_ref().ok().and_then(|server| serde_json::to_value(server).ok());
+            let known = server
+                .as_ref()
+                .ok()
+                .and_then(|server| serde_json::to_value(server).ok());
             say(one(format, &json!({ "Client": client, "Server": known }))?)?;
             return server.map(|_| 0);
         }
@@ -45,14 +52,21 @@ impl Version {
 }
 
 fn ours(spoken: &str) -> String {
-    let lowered = if spoken == API_VERSION { String::new() } else { format!(" (downgraded from {API_VERSION})") };
+    let lowered = if spoken == API_VERSION {
+        String::new()
+    } else {
+        format!(" (downgraded from {API_VERSION})")
+    };
     let lines = [
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("API version", format!("{spoken}{lowered}")),
         ("OS/Arch", format!("{}/{}", std::env::consts::OS, arch())),
         ("Context", "default".to_owned()),
     ];
-    let lines: String = lines.iter().map(|(name, value)| format!("\n {:<19}{value}", format!("{name}:"))).collect();
+    let lines: String = lines
+        .iter()
+        .map(|(name, value)| format!("\n {:<19}{value}", format!("{name}:")))
+        .collect();
     format!("Client:{lines}\n")
 }
 
@@ -75,7 +89,11 @@ fn theirs(server: &api::system::Version) -> String {
         let mut lines = vec![("Version", part.version.clone())];
         if part.name == "Engine" {
             for (key, name) in DETAILS.iter().filter(|(key, _)| details.contains_key(*key)) {
-                let least = if *key == "ApiVersion" { format!(" (minimum version {})", of("MinAPIVersion")) } else { String::new() };
+                let least = if *key == "ApiVersion" {
+                    format!(" (minimum version {})", of("MinAPIVersion"))
+                } else {
+                    String::new()
+                };
                 lines.push((name, format!("{}{least}", of(key))));
             }
             lines.push(("OS/Arch", format!("{}/{}", of("Os"), of("Arch"))));

@@ -1,7 +1,8 @@
 //! Flags become one request value.
 
 use api::create::{
-    Config, ConsoleSize, CreateRequest, Empty, HostConfig, LogConfig, NetworkingConfig, RestartPolicy, Set, Words,
+    Config, ConsoleSize, CreateRequest, Empty, HostConfig, LogConfig, NetworkingConfig, RestartPolicy, Set,
+    Words,
 };
 
 use super::{Flags, mounts, pairs};
@@ -18,7 +19,9 @@ pub(crate) struct Place {
 
 /// The request that the flags ask for.
 pub(crate) fn request(flags: &Flags, place: Place) -> Result<CreateRequest> {
-    let networking_config = NetworkingConfig { endpoints_config: Some(std::collections::BTreeMap::new()) };
+    let networking_config = NetworkingConfig {
+        endpoints_config: Some(std::collections::BTreeMap::new()),
+    };
     let (binds, volumes) = mounts::volumes(&flags.volume).map_err(message)?;
     Ok(CreateRequest {
         config: config(flags, place, volumes)?,
@@ -32,7 +35,10 @@ fn config(flags: &Flags, place: Place, volumes: Set) -> Result<Config> {
     let all = flags.attach.is_empty();
     let attach_stdin = !place.detached && (flags.interactive || to("stdin"));
     let env = pairs::environment(&flags.env_file, &flags.env)?;
-    let (image, command) = flags.image_and_command.split_first().ok_or_else(|| message("an image is required"))?;
+    let (image, command) = flags
+        .image_and_command
+        .split_first()
+        .ok_or_else(|| message("an image is required"))?;
     Ok(Config {
         hostname: flags.hostname.clone(),
         domainname: flags.domainname.clone(),
@@ -59,14 +65,26 @@ fn config(flags: &Flags, place: Place, volumes: Set) -> Result<Config> {
 
 fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
     if let Some(bad) = flags.log_opt.iter().find(|option| !option.contains('=')) {
-        return Err(message(format!("invalid logging opts format ({bad}): use KEY=VALUE")));
+        return Err(message(format!(
+            "invalid logging opts format ({bad}): use KEY=VALUE"
+        )));
     }
     Ok(HostConfig {
         binds: (!binds.is_empty()).then_some(binds),
-        container_id_file: flags.cidfile.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
-        log_config: LogConfig { kind: flags.log_driver.clone(), config: Some(pairs::map(&flags.log_opt)) },
+        container_id_file: flags
+            .cidfile
+            .as_ref()
+            .map(|p| p.display().to_string())
+            .unwrap_or_default(),
+        log_config: LogConfig {
+            kind: flags.log_driver.clone(),
+            config: Some(pairs::map(&flags.log_opt)),
+        },
         network_mode: flags.network.clone(),
-        restart_policy: RestartPolicy { name: "no".into(), maximum_retry_count: 0 },
+        restart_policy: RestartPolicy {
+            name: "no".into(),
+            maximum_retry_count: 0,
+        },
         auto_remove: flags.rm,
         mounts: (!flags.mount.is_empty()).then(|| flags.mount.clone()),
         console_size: place.console,
@@ -86,6 +104,18 @@ fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
         memory_reservation: flags.memory_reservation.unwrap_or_default(),
         memory_swap: flags.memory_swap.unwrap_or_default(),
         memory_swappiness: Some(-1),
+        // Empty, not null: as Docker's own client says "none", and as `inspect` then shows it.
+        port_bindings: Some(std::collections::BTreeMap::new()),
+        dns: Some(Vec::new()),
+        dns_options: Some(Vec::new()),
+        dns_search: Some(Vec::new()),
+        blkio_weight_device: Some(Vec::new()),
+        blkio_device_read_bps: Some(Vec::new()),
+        blkio_device_write_bps: Some(Vec::new()),
+        blkio_device_read_iops: Some(Vec::new()),
+        blkio_device_write_iops: Some(Vec::new()),
+        devices: Some(Vec::new()),
+        ulimits: Some(Vec::new()),
         oom_kill_disable: Some(false),
         pids_limit: Some(flags.pids_limit),
         init: flags.init,
@@ -97,10 +127,17 @@ fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
 fn exposed(ports: &[String]) -> Result<Option<Set>> {
     let mut set = Set::new();
     for text in ports {
-        let bad = || message(format!("invalid range format for --expose: {text}: use PORT or FIRST-LAST, with /tcp or /udp"));
+        let bad = || {
+            message(format!(
+                "invalid range format for --expose: {text}: use PORT or FIRST-LAST, with /tcp or /udp"
+            ))
+        };
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+        let (first, last): (u16, u16) = (
+            first.parse().map_err(|_| bad())?,
+            last.parse().map_err(|_| bad())?,
+        );
         if last < first || !matches!(protocol, "tcp" | "udp" | "sctp") {
             return Err(bad());
         }
@@ -114,20 +151,46 @@ mod tests {
     use super::*;
 
     fn of(change: impl FnOnce(&mut Flags), place: Place) -> CreateRequest {
-        let mut flags = Flags { image_and_command: vec!["img".into(), "cmd".into(), "-x".into()], ..Flags::default() };
+        let mut flags = Flags {
+            image_and_command: vec!["img".into(), "cmd".into(), "-x".into()],
+            ..Flags::default()
+        };
         change(&mut flags);
         request(&flags, place).unwrap()
     }
 
     #[test]
     fn streams_follow_attach_detach_and_interactive() {
-        let streams = |c: &Config| (c.attach_stdin, c.attach_stdout, c.attach_stderr, c.open_stdin, c.stdin_once);
+        let streams = |c: &Config| {
+            (
+                c.attach_stdin,
+                c.attach_stdout,
+                c.attach_stderr,
+                c.open_stdin,
+                c.stdin_once,
+            )
+        };
         let here = Place::default();
-        let away = Place { detached: true, ..here };
-        assert_eq!(streams(&of(|_| (), here).config), (false, true, true, false, false));
-        assert_eq!(streams(&of(|f| f.interactive = true, here).config), (true, true, true, true, true));
-        assert_eq!(streams(&of(|f| f.interactive = true, away).config), (false, false, false, true, false));
-        assert_eq!(streams(&of(|f| f.attach = vec!["stdout".into()], here).config), (false, true, false, false, false));
+        let away = Place {
+            detached: true,
+            ..here
+        };
+        assert_eq!(
+            streams(&of(|_| (), here).config),
+            (false, true, true, false, false)
+        );
+        assert_eq!(
+            streams(&of(|f| f.interactive = true, here).config),
+            (true, true, true, true, true)
+        );
+        assert_eq!(
+            streams(&of(|f| f.interactive = true, away).config),
+            (false, false, false, true, false)
+        );
+        assert_eq!(
+            streams(&of(|f| f.attach = vec!["stdout".into()], here).config),
+            (false, true, false, false, false)
+        );
     }
 
     #[test]
@@ -143,6 +206,10 @@ mod tests {
         assert_eq!(request.config.cmd, Some(Words(vec!["cmd".into(), "-x".into()])));
         let ports: Vec<_> = request.config.exposed_ports.unwrap().into_keys().collect();
         assert_eq!(ports, ["80/tcp", "90/udp", "91/udp"]);
-        assert!(exposed(&["x".into()]).is_err() && exposed(&["9-1".into()]).is_err() && exposed(&["1/x".into()]).is_err());
+        assert!(
+            exposed(&["x".into()]).is_err()
+                && exposed(&["9-1".into()]).is_err()
+                && exposed(&["1/x".into()]).is_err()
+        );
     }
 }

@@ -48,19 +48,25 @@ impl Listing<'_> {
                 Some(quiet) => (quiet, false),
                 None => (self.usual.to_owned(), true),
             },
-            "json" => ("{{json .}}".to_owned(), false),
-            "raw" => return Err(message("the format \"raw\" is not supported: use json or a template")),
+            "json" => return json_lines(rows, out),
+            "raw" => {
+                return Err(message(
+                    "the format \"raw\" is not supported: use json or a template",
+                ));
+            }
             format => match format.strip_prefix("table ") {
                 Some(rest) => (unescape(rest.trim()), true),
                 None => (unescape(format), false),
             },
         };
         let template = Template::parse(&text)?;
-        let mut lines = Vec::with_capacity(rows.len() + 1);
-        if tabled {
-            let headings = self.headings.iter().map(|(name, heading)| ((*name).to_owned(), (*heading).into()));
-            lines.push(template.row(&headings.collect())?);
-        }
+        let headings = self
+            .headings
+            .iter()
+            .map(|(name, heading)| ((*name).to_owned(), (*heading).into()));
+        // Filled in also where it is not shown: a name that no listing has is an error without any row, too.
+        let heading = template.row(&headings.collect())?;
+        let mut lines = if tabled { vec![heading] } else { Vec::new() };
         for row in rows {
             lines.push(template.row(row)?);
         }
@@ -75,6 +81,19 @@ impl Listing<'_> {
     }
 }
 
+/// An object a line, with what is special in HTML escaped, as Go's encoder does by itself.
+fn json_lines(rows: &[Row], out: &mut Vec<u8>) -> Result<()> {
+    for row in rows {
+        let line = serde_json::to_string(row).map_err(|e| message(e.to_string()))?;
+        let line = line
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026");
+        out.extend([line.as_bytes(), b"\n"].concat());
+    }
+    Ok(())
+}
+
 /// `\t` and `\n` as people write them on a command line.
 fn unescape(text: &str) -> String {
     text.replace("\\t", "\t").replace("\\n", "\n")
@@ -86,11 +105,6 @@ pub(crate) fn one(format: &str, value: &serde_json::Value) -> Result<String> {
         return serde_json::to_string(value).map_err(|e| message(e.to_string()));
     }
     Template::parse(&unescape(format))?.execute(&value_of(value))
-}
-
-/// `yes` and `no` as Go's templates print them.
-pub(crate) fn go_bool(on: bool) -> serde_json::Value {
-    if on { "true".into() } else { "false".into() }
 }
 
 /// Text that a listing shows shortened unless asked not to.
@@ -150,9 +164,18 @@ mod tests {
             "CONTAINER ID   NAME\na              one\nb              a long name, longer than ten\n"
         );
         assert_eq!(draw(None, true), "a\nb\n");
-        assert_eq!(draw(Some("{{.ID}}:{{upper .Name}}"), false), "a:ONE\nb:A LONG NAME, LONGER THAN TEN\n");
-        assert_eq!(draw(Some("table {{.ID}}\\t{{.Label \"y\"}}"), false), "CONTAINER ID   y\na              2\nb              2\n");
-        assert_eq!(draw(Some("json"), false).lines().next(), Some(r#"{"ID":"a","Labels":"x=1,y=2","Name":"one"}"#));
+        assert_eq!(
+            draw(Some("{{.ID}}:{{upper .Name}}"), false),
+            "a:ONE\nb:A LONG NAME, LONGER THAN TEN\n"
+        );
+        assert_eq!(
+            draw(Some("table {{.ID}}\\t{{.Label \"y\"}}"), false),
+            "CONTAINER ID   y\na              2\nb              2\n"
+        );
+        assert_eq!(
+            draw(Some("json"), false).lines().next(),
+            Some(r#"{"ID":"a","Labels":"x=1,y=2","Name":"one"}"#)
+        );
     }
 
     #[test]
