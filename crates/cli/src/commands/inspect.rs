@@ -139,30 +139,31 @@ async fn all(cx: &Context, names: &[String], kinds: &[Kind], format: Option<&str
     Ok(u8::from(!missing.is_empty()))
 }
 
-/// Members of a container that are left out where they say nothing, but which templates ask for.
-const OPTIONAL: &[(&str, &str)] = &[
-    ("/State", "Health"),
-    ("", "SizeRw"),
-    ("", "SizeRootFs"),
-    ("/Config", "Healthcheck"),
-    ("/Config", "ExposedPorts"),
-    ("/Config", "StopSignal"),
-    ("/Config", "StopTimeout"),
-    ("/HostConfig", "Init"),
-    ("/HostConfig", "Mounts"),
-    ("/HostConfig", "Tmpfs"),
-    ("/HostConfig", "Annotations"),
-    ("/HostConfig", "Runtime"),
+/// Members of a container that Docker leaves out or calls null where they are empty, and what templates are to see.
+const EMPTY: &[(&str, &[&str], &str)] = &[
+    ("/State", &["Health"], "null"),
+    ("/Config", &["Healthcheck", "StopSignal", "StopTimeout"], "null"),
+    ("/Config", &["ExposedPorts", "Volumes", "Labels"], "{}"),
+    ("/Config", &["Env", "Cmd", "Entrypoint", "OnBuild"], "[]"),
+    ("/HostConfig", &["Init", "Runtime"], "null"),
+    ("/HostConfig", &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"], "{}"),
+    ("/HostConfig", &["Binds", "Mounts", "CapAdd", "CapDrop", "Devices", "Dns", "ExtraHosts", "GroupAdd"], "[]"),
+    ("/HostConfig", &["Links", "SecurityOpt", "Ulimits", "VolumesFrom", "MaskedPaths", "ReadonlyPaths"], "[]"),
+    ("", &["SizeRw", "SizeRootFs"], "null"),
+    ("", &["ExecIDs"], "[]"),
 ];
 
 fn fill(value: &mut serde_json::Value) {
-    for (place, name) in OPTIONAL {
-        if let Some(members) = value
-            .pointer_mut(place)
-            .and_then(serde_json::Value::as_object_mut)
-            && (!place.is_empty() || members.contains_key("State"))
-        {
-            members.entry(*name).or_insert(serde_json::Value::Null);
+    if value.get("HostConfig").is_none() {
+        return;
+    }
+    for (place, names, empty) in EMPTY {
+        let Some(members) = value.pointer_mut(place).and_then(serde_json::Value::as_object_mut) else { continue };
+        for name in *names {
+            let member = members.entry(*name).or_insert(serde_json::Value::Null);
+            if member.is_null() {
+                *member = serde_json::from_str(empty).unwrap_or_default();
+            }
         }
     }
 }
