@@ -68,7 +68,7 @@ pub(crate) fn import(shared: &Arc<Shared>, rootfs: &mut dyn Read, how: &Import) 
     let files = [layer, config, manifest_file]
         .map(|file| (file.digest, file.path))
         .into();
-    let staged = adopt(shared, vec![Found { image, files }])?;
+    let staged = adopt(shared, &[Found { image, files }])?;
     staged
         .into_iter()
         .next()

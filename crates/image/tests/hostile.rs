@@ -318,6 +318,16 @@ fn a_stored_layer_that_changes_is_noticed_when_it_is_read() {
     }
 }
 
+struct Zeros(u64);
+impl Read for Zeros {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.0.min(buffer.len() as u64);
+        buffer[..length as usize].fill(0);
+        self.0 -= length;
+        Ok(length as usize)
+    }
+}
+
 /// Peak of resident memory in KiB.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -330,15 +340,6 @@ fn memory_is_bounded() {
     let home = Home::new();
     let before = peak();
     // Zeros in a few kilobytes, as a member that is read as a document.
-    struct Zeros(u64);
-    impl Read for Zeros {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let length = self.0.min(buffer.len() as u64);
-            buffer[..length as usize].fill(0);
-            self.0 -= length;
-            Ok(length as usize)
-        }
-    }
     let size = 128u64 << 20;
     for name in ["manifest.json", "index.json"] {
         let encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
