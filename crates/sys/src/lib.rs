@@ -4,7 +4,7 @@
 pub mod descriptors;
 pub mod fdpass;
 pub mod fsmount;
-pub mod heap;
+pub mod memory;
 pub mod rooted;
 pub mod signals;
 
