@@ -2,10 +2,11 @@
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
 pub mod descriptors;
+pub mod errno;
 pub mod fdpass;
 pub mod fsmount;
 pub mod heap;
-pub mod errno;
+pub mod memory;
 pub mod mounts;
 pub mod process;
 pub mod rooted;
