@@ -107,7 +107,9 @@ fn engine_run(engine: &dyn Engine) -> Result<Duration> {
 fn table(figures: &[Figures]) -> String {
     let mut out = String::new();
     let mut line = |cells: &[String]| {
-        let rest: String = cells[1..].iter().map(|cell| format!("{cell:>9}")).collect();
+        let rest = cells[1..]
+            .iter()
+            .fold(String::new(), |row, cell| format!("{row}{cell:>9}"));
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{:<10}{}", cells[0], rest.trim_end());
     };
