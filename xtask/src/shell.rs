@@ -183,21 +183,33 @@ impl Groups {
 impl Drop for Groups {
     fn drop(&mut self) {
         let below = self.0.trim_start_matches('/');
-        remove_group(&Path::new("/sys/fs/cgroup").join(below));
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_group(&hierarchy.path().join(below));
+        let hierarchies = fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let mut left: Vec<_> = hierarchies.map(|path| path.join(below)).collect();
+        left.push(Path::new("/sys/fs/cgroup").join(below));
+        // A process that has just ended keeps its group busy for a moment.
+        for _ in 0..50 {
+            left.retain(|group| !remove_group(group));
+            if left.is_empty() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
         }
+        eprintln!("left behind, for it holds processes: {}", left[0].display());
     }
 }
 
-/// Removes a group and those in it; what still holds processes stays.
-fn remove_group(path: &Path) {
+/// Removes a group and those in it; whether it is gone.
+fn remove_group(path: &Path) -> bool {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_group(&entry.path());
         }
     }
-    let _ = fs::remove_dir(path);
+    fs::remove_dir(path).is_ok() || !path.exists()
 }
 
 /// A process that is asked to end, then made to, when the value goes.

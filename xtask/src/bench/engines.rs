@@ -113,7 +113,9 @@ impl Engine for Podman {
         command.args(["--runtime", "runc", "--events-backend", "file"]);
         command.args(&words[..1]);
         if words[0] == "run" {
+            // Its default raises limits, which root in a virtual machine may not be allowed to.
             command.args(["--cgroup-parent", self.groups.path()]);
+            command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
         }
         command.args(&words[1..]);
         command
