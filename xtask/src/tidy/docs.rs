@@ -30,6 +30,16 @@ pub(super) fn shows(text: &str, command: &str) -> bool {
     })
 }
 
+/// Tests that a text names as `` `path/file.rs::name` ``: file and name.
+pub(super) fn named_tests(markdown: &str) -> Vec<(&str, &str)> {
+    let code = markdown.split('`').skip(1).step_by(2);
+    code.filter_map(|code| {
+        code.split_once(".rs::")
+            .map(|(file, name)| (&code[..file.len() + 3], name))
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +51,7 @@ mod tests {
             ["api", "cli"]
         );
         assert_eq!(links("[a](docs/b.md#c) [d](https://e) [f](#g)"), ["docs/b.md"]);
+        assert_eq!(named_tests("| x | `a/b.rs::c` and `d` |"), [("a/b.rs", "c")]);
         assert!(shows("`knarr run -it x`", "run") && shows("knarr ps\n", "ps"));
         assert!(!shows("knarr runs", "run") && !shows("run", "run"));
     }

@@ -220,6 +220,16 @@ fn documents(house: &Path) -> Result<Vec<String>> {
                 document.display()
             ));
         }
+        for (file, test) in docs::named_tests(&text) {
+            let there =
+                fs::read_to_string(house.join(file)).is_ok_and(|code| code.contains(&format!("fn {test}(")));
+            if !there {
+                found.push(format!(
+                    "{}: names the test {file}::{test}, which is not there",
+                    document.display()
+                ));
+            }
+        }
         if DOCUMENTS.iter().any(|name| Path::new(name) == document) {
             shown.push_str(&text);
         }
