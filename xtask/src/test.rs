@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that the tests need, then all of them, then a look at what they left behind.
 
-use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
+use std::{collections::BTreeSet, env, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -130,7 +130,8 @@ impl Drop for NoServices {
     }
 }
 
-/// What a test can leave on a machine: mounts, control groups below `/knarr`, network interfaces, our processes.
+/// What a test can leave on a machine: mounts, control groups below `/knarr`, network interfaces, temporary files,
+/// our processes.
 fn census() -> Result<BTreeSet<String>> {
     let mut things = BTreeSet::new();
     for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
@@ -142,6 +143,15 @@ fn census() -> Result<BTreeSet<String>> {
     groups(Path::new("/sys/fs/cgroup/knarr"), &mut things);
     for link in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
         things.insert(format!("interface {}", link.file_name().display()));
+    }
+    for folder in [env::temp_dir(), "/dev/shm".into()] {
+        for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // `.tmp…` is how temporary files are called that nobody has named.
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with("knarr") || name.starts_with(".tmp") {
+                things.insert(format!("file {}", file.path().display()));
+            }
+        }
     }
     let target = shell::target()?;
     for process in fs::read_dir("/proc")?.flatten() {
