@@ -5,6 +5,9 @@
 //! ([`go`]), on both sides: requests in the daemon, answers of a foreign daemon in the command line.
 //! [`version`] holds all differences between versions of the API.
 
+// Docker's sets are JSON objects of empty objects; they are kept in that shape.
+#![allow(clippy::zero_sized_map_values)]
+
 macro_rules! wire {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $type:ty),* $(,)? })*) => {$(
         $(#[$meta])*

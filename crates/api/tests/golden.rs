@@ -1,6 +1,8 @@
 //! What dockerd 20.10 answered (API 1.41) comes out as it went in: every member known, every null, empty and
 //! missing one as Docker has it.
 
+#![allow(clippy::unwrap_used)]
+
 use api::{Op, Version, container, create, exec, go, image, message, system, version};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;

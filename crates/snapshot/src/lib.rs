@@ -4,9 +4,25 @@
 //! **snapshot** is one container's stack: read-only layers, an init layer, a writable layer. Drivers make mounts;
 //! they never mount anything where the host can see it. Knows no names, registries or containers.
 
-use std::{collections::BTreeMap, io::Read, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use oci::{Digest, IdMap, Mount};
+
+mod overlay;
+pub mod suite;
+mod tree;
+mod unpack;
+
+/// The driver for layers and snapshots under `root`, which is made if it is not there and belongs to one process
+/// at a time. What a crash left half done there is swept away.
+pub fn open(root: &Path) -> Result<Box<dyn Driver>, Error> {
+    Ok(Box::new(overlay::Overlay::open(root)?))
+}
 
 /// How layers are kept and stacked. Every driver passes the conformance suite beside this trait.
 pub trait Driver: Send + Sync + std::fmt::Debug {
@@ -34,8 +50,8 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Frees the name `key` at once and its space soon after. Unknown keys are fine.
     fn remove(&self, key: &str) -> Result<(), Error>;
 
-    /// Removes the uppermost layer of `chain`. The caller knows that nobody uses it.
-    fn forget(&self, chain: &[Digest]) -> Result<(), Error>;
+    /// Removes a layer by its name on disk (see [`Driver::layer_name`]). The caller knows that nobody uses it.
+    fn forget(&self, layer: &str) -> Result<(), Error>;
 
     /// Every snapshot on disk.
     fn snapshots(&self) -> Result<Vec<String>, Error>;
@@ -128,4 +144,19 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// For `map_err` after a system call: what was done, and to what.
+    pub(crate) fn at<E: Into<std::io::Error>>(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |source| Error::Io {
+            what,
+            path,
+            source: source.into(),
+        }
+    }
 }
