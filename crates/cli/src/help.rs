@@ -350,10 +350,21 @@ fn head(arg: &Arg) -> String {
 
 /// Lines of `width` less five; the last one may use the five, so that no single short word is left over.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut rest: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    let mut rest: Vec<char> = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .collect();
     let mut lines = Vec::new();
     while rest.len() >= width {
-        let Some(end) = rest[..width - 5].iter().rposition(|c| *c == ' ').filter(|end| *end > 0) else { break };
+        let Some(end) = rest[..width - 5]
+            .iter()
+            .rposition(|c| *c == ' ')
+            .filter(|end| *end > 0)
+        else {
+            break;
+        };
         lines.push(rest[..end].iter().collect());
         rest.drain(..=end);
     }

@@ -146,9 +146,37 @@ const EMPTY: &[(&str, &[&str], &str)] = &[
     ("/Config", &["ExposedPorts", "Volumes", "Labels"], "{}"),
     ("/Config", &["Env", "Cmd", "Entrypoint", "OnBuild"], "[]"),
     ("/HostConfig", &["Init", "Runtime"], "null"),
-    ("/HostConfig", &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"], "{}"),
-    ("/HostConfig", &["Binds", "Mounts", "CapAdd", "CapDrop", "Devices", "Dns", "ExtraHosts", "GroupAdd"], "[]"),
-    ("/HostConfig", &["Links", "SecurityOpt", "Ulimits", "VolumesFrom", "MaskedPaths", "ReadonlyPaths"], "[]"),
+    (
+        "/HostConfig",
+        &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"],
+        "{}",
+    ),
+    (
+        "/HostConfig",
+        &[
+            "Binds",
+            "Mounts",
+            "CapAdd",
+            "CapDrop",
+            "Devices",
+            "Dns",
+            "ExtraHosts",
+            "GroupAdd",
+        ],
+        "[]",
+    ),
+    (
+        "/HostConfig",
+        &[
+            "Links",
+            "SecurityOpt",
+            "Ulimits",
+            "VolumesFrom",
+            "MaskedPaths",
+            "ReadonlyPaths",
+        ],
+        "[]",
+    ),
     ("", &["SizeRw", "SizeRootFs"], "null"),
     ("", &["ExecIDs"], "[]"),
 ];
@@ -158,7 +186,12 @@ fn fill(value: &mut serde_json::Value) {
         return;
     }
     for (place, names, empty) in EMPTY {
-        let Some(members) = value.pointer_mut(place).and_then(serde_json::Value::as_object_mut) else { continue };
+        let Some(members) = value
+            .pointer_mut(place)
+            .and_then(serde_json::Value::as_object_mut)
+        else {
+            continue;
+        };
         for name in *names {
             let member = members.entry(*name).or_insert(serde_json::Value::Null);
             if member.is_null() {
