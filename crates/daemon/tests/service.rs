@@ -1,0 +1,500 @@
+//! The service as its clients meet it: over its socket, as a process of its own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A service with its own roots, programs and cgroup; stopped, with everything it ran, when dropped.
+struct Service {
+    root: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Service {
+    fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let built = PathBuf::from(std::env::current_exe().unwrap().ancestors().nth(2).unwrap());
+        fs::copy(built.join("examples/knarrd"), bin.join("knarrd")).unwrap();
+        for program in ["knarr-shim", "knarr-runtime"] {
+            let from = built.join(program);
+            assert!(from.exists(), "build {program} first: cargo build -p {program}");
+            fs::copy(from, bin.join(program)).unwrap();
+        }
+        let mut service = Self { root, child: None };
+        service.child = Some(service.command(&[]).spawn().unwrap());
+        service.wait_until(|| UnixStream::connect(service.socket()).is_ok());
+        service
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(self.root.path().join("bin/knarrd"));
+        let name = self.root.path().file_name().unwrap().to_str().unwrap().to_owned();
+        command
+            .args(["--data-root", self.at("data").to_str().unwrap()])
+            .args(["--exec-root", self.at("run").to_str().unwrap()])
+            .args(["--cgroup-parent", &format!("/knarr/{name}")])
+            .args(["--add-runtime", "runc=/usr/sbin/runc"])
+            .args(more)
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn at(&self, part: &str) -> PathBuf {
+        self.root.path().join(part)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.at("run/knarr.sock")
+    }
+
+    fn wait_until(&self, done: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "nothing happened in {}",
+                self.root.path().display()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Status and body of one request.
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = self.connect();
+        let kind = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
+        let length = body.len();
+        // A service that refuses a body need not read it.
+        let _ = write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+        );
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn docker(&self, args: &[&str]) -> Output {
+        let host = format!("unix://{}", self.socket().display());
+        let ran = Command::new("docker")
+            .env("DOCKER_HOST", host)
+            .args(args)
+            .output();
+        ran.expect("these tests need the docker client (package docker.io)")
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.docker(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// An image `bb` of one static program.
+    fn with_busybox(self) -> Self {
+        let tree = self.at("tree/bin");
+        fs::create_dir_all(&tree).unwrap();
+        fs::copy("/bin/busybox", tree.join("busybox"))
+            .expect("these tests need a static busybox (package busybox-static)");
+        for name in ["sh", "cat", "sleep", "echo", "true"] {
+            std::os::unix::fs::symlink("busybox", tree.join(name)).unwrap();
+        }
+        let tar = self.at("bb.tar");
+        let made = Command::new("tar")
+            .arg("-C")
+            .arg(self.at("tree"))
+            .arg("-cf")
+            .arg(&tar)
+            .arg(".")
+            .status();
+        assert!(made.unwrap().success());
+        self.ok(&["import", tar.to_str().unwrap(), "bb"]);
+        self
+    }
+
+    /// A container that is made and not started.
+    fn created(&self, command: &[&str]) -> String {
+        let mut args = vec!["create", "-i", "--runtime", "runc", "--network", "none", "bb"];
+        args.extend(command);
+        self.ok(&args)
+    }
+
+    /// Joins its streams; the answer's head is read.
+    fn attach(&self, id: &str) -> UnixStream {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "POST /containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\n\
+             Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+        )
+        .unwrap();
+        let head = head(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(
+            head.contains("application/vnd.docker.multiplexed-stream"),
+            "{head}"
+        );
+        stream
+    }
+
+    fn terminate(&mut self) -> String {
+        let mut child = self.child.take().unwrap();
+        let kill = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let ids = String::from_utf8_lossy(&self.docker(&["ps", "-aq"]).stdout).into_owned();
+            for id in ids.split_whitespace() {
+                self.docker(&["rm", "-f", id]);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let own = controller
+                .path()
+                .join("knarr")
+                .join(self.root.path().file_name().unwrap_or_default());
+            let _ = fs::remove_dir(own);
+        }
+    }
+}
+
+/// Everything before the body, byte by byte so that nothing of the body is taken.
+fn head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn errors_are_docker_s() {
+    let service = Service::start();
+    let message = |text: &str| format!("{{\"message\":\"{text}\"}}\n");
+    for (method, path, body, status, text) in [
+        (
+            "GET",
+            "/v1.99/info",
+            "",
+            400,
+            "client version 1.99 is too new. Maximum supported API version is 1.51",
+        ),
+        ("GET", "/nowhere", "", 404, "page not found"),
+        ("PUT", "/info", "", 404, "page not found"),
+        (
+            "GET",
+            "/v1.24/containers/zz/json",
+            "",
+            404,
+            "No such container: zz",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Image":"zz"}"#,
+            404,
+            "No such image: zz:latest",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            "{}",
+            400,
+            "Config cannot be empty in order to create a container",
+        ),
+        (
+            "POST",
+            "/containers/create",
+            r#"{"Image":"#,
+            400,
+            "unexpected EOF",
+        ),
+        (
+            "POST",
+            "/build",
+            "",
+            501,
+            "knarr does not implement ImageBuild yet",
+        ),
+        (
+            "POST",
+            "/images/create?fromImage=zz&tag=latest",
+            "",
+            501,
+            r#"knarr cannot pull from registries yet; load the image with \"knarr load\""#,
+        ),
+    ] {
+        assert_eq!(
+            service.ask(method, path, body),
+            (status, message(text)),
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn pings_are_short_and_bodies_bounded() {
+    let service = Service::start();
+    assert_eq!(service.ask("GET", "/_ping", ""), (200, "OK".to_owned()));
+    assert_eq!(service.ask("HEAD", "/_ping", ""), (200, String::new()));
+    let (status, large) = service.ask(
+        "POST",
+        "/containers/create",
+        &format!("{{\"Image\":\"{}\"}}", "x".repeat(5 << 20)),
+    );
+    assert!(
+        status == 400 && large.contains("read the request"),
+        "{status} {large}"
+    );
+}
+
+#[test]
+fn one_service_a_root_and_nothing_left_of_it() {
+    let mut service = Service::start();
+    assert_eq!(
+        fs::metadata(service.socket()).unwrap().permissions().mode() & 0o7777,
+        0o660
+    );
+    let second = service
+        .command(&["-H", "unix:///proc/none.sock"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(
+        !second.status.success() && said.contains(service.at("").to_str().unwrap()),
+        "{said}"
+    );
+    let said = service.terminate();
+    assert!(said.contains("containers go on"), "{said}");
+    assert!(!service.socket().exists());
+    let tcp = service.command(&["-H", "tcp://127.0.0.1:2375"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&tcp.stderr).contains("TLS"));
+}
+
+#[test]
+fn attached_before_the_start_nothing_is_missed() {
+    let service = Service::start().with_busybox();
+    let id = service.created(&["sh", "-c", "cat; echo end >&2"]);
+    let mut stream = service.attach(&id);
+    // `wait` answers its head before there is anything to tell.
+    let mut wait = service.connect();
+    write!(
+        wait,
+        "POST /containers/{id}/wait?condition=next-exit HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    assert!(head(&mut wait).starts_with("HTTP/1.1 200"));
+    assert_eq!(service.ask("POST", &format!("/containers/{id}/start"), "").0, 204);
+    stream.write_all(b"hello\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"\x01\0\0\0\0\0\0\x06hello\n\x02\0\0\0\0\0\0\x04end\n");
+    let mut waited = String::new();
+    wait.read_to_string(&mut waited).unwrap();
+    assert!(waited.contains(r#"{"StatusCode":0}"#), "{waited}");
+}
+
+#[test]
+fn a_client_that_vanishes_does_not_end_the_process() {
+    let service = Service::start().with_busybox();
+    let id = service.created(&["cat"]);
+    let mut first = service.attach(&id);
+    assert_eq!(service.ask("POST", &format!("/containers/{id}/start"), "").0, 204);
+    first.write_all(b"one\n").unwrap();
+    let mut frame = [0; 12];
+    first.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[8..], b"one\n");
+    drop(first);
+    let mut second = service.attach(&id);
+    second.write_all(b"two\n").unwrap();
+    second.read_exact(&mut frame).unwrap();
+    assert_eq!(&frame[8..], b"two\n");
+    assert_eq!(service.ok(&["inspect", "-f", "{{.State.Running}}", &id]), "true");
+}
+
+#[test]
+fn detach_keys_leave_a_terminal_and_the_log_is_replayed() {
+    let service = Service::start().with_busybox();
+    let id = service.ok(&[
+        "run",
+        "-dit",
+        "--runtime",
+        "runc",
+        "--network",
+        "none",
+        "bb",
+        "sh",
+        "-c",
+        "echo first; cat",
+    ]);
+    service.wait_until(|| service.ok(&["logs", &id]).contains("first"));
+    let mut stream = service.connect();
+    write!(
+        stream,
+        "POST /containers/{id}/attach?stream=1&logs=1&stdin=1&stdout=1&detachKeys=ctrl-a,x HTTP/1.1\r\nHost: d\r\n\
+         Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
+    assert!(head(&mut stream).contains("application/vnd.docker.raw-stream"));
+    let mut first = [0; 7];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"first\r\n");
+    stream.write_all(b"\x01").unwrap();
+    stream.write_all(b"x").unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
+    assert_eq!(service.ok(&["inspect", "-f", "{{.State.Running}}", &id]), "true");
+    let (status, text) = service.ask(
+        "POST",
+        &format!("/containers/{id}/attach?stream=1&detachKeys=ctrl-ab"),
+        "",
+    );
+    assert_eq!((status, text.contains("Unknown character")), (400, true));
+}
+
+#[test]
+fn clients_that_left_leave_nothing_open() {
+    let service = Service::start().with_busybox();
+    let id = service.created(&["sleep", "1000"]);
+    service.ok(&["start", &id]);
+    let pid = service.child.as_ref().unwrap().id();
+    let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = open();
+    for path in [
+        "/events",
+        &format!("/containers/{id}/wait"),
+        &format!("/containers/{id}/logs?follow=1&stdout=1"),
+    ] {
+        let method = if path.ends_with("wait") { "POST" } else { "GET" };
+        for _ in 0..20 {
+            let mut stream = service.connect();
+            write!(stream, "{method} {path} HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+            assert!(head(&mut stream).starts_with("HTTP/1.1 200"), "{path}");
+        }
+        for _ in 0..5 {
+            drop(service.attach(&id));
+        }
+        service.wait_until(|| open() <= before);
+    }
+}
+
+#[test]
+fn the_real_client_runs_containers() {
+    let service = Service::start().with_busybox();
+    let run = |more: &[&str]| {
+        let mut args = vec!["run", "--rm", "--runtime", "runc", "--network", "none"];
+        args.extend(more);
+        service.docker(&args)
+    };
+    let output = run(&[
+        "-e",
+        "A=b",
+        "-w",
+        "/tmp",
+        "bb",
+        "sh",
+        "-c",
+        "echo $A; pwd; echo err >&2; exit 7",
+    ]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "b\n/tmp\n");
+    assert_eq!(
+        (output.stderr.as_slice(), output.status.code()),
+        (&b"err\n"[..], Some(7))
+    );
+    assert_eq!(run(&["bb", "nothing-there"]).status.code(), Some(127));
+    assert_eq!(run(&["nobody"]).status.code(), Some(125));
+
+    let id = service.ok(&[
+        "run",
+        "-d",
+        "--runtime",
+        "runc",
+        "--network",
+        "none",
+        "bb",
+        "sh",
+        "-c",
+        "echo up; sleep 1000",
+    ]);
+    service.wait_until(|| service.ok(&["logs", &id]) == "up");
+    assert_eq!(service.ok(&["exec", &id, "echo", "in"]), "in");
+    assert_eq!(
+        service.docker(&["exec", &id, "sh", "-c", "exit 3"]).status.code(),
+        Some(3)
+    );
+    assert!(service.ok(&["top", &id]).contains("sleep 1000"));
+    assert!(
+        service
+            .ok(&["ps", "--filter", "ancestor=bb", "--no-trunc", "-q"])
+            .contains(&id)
+    );
+    service.ok(&["stop", "-t", "0", &id]);
+    assert_eq!(service.ok(&["wait", &id]), "137");
+    service.ok(&["rm", &id]);
+    assert_eq!(service.ok(&["ps", "-aq"]), "");
+    let events = service.ok(&[
+        "events",
+        "--since",
+        "0",
+        "--until",
+        "0s",
+        "--filter",
+        "type=container",
+        "--format",
+        "{{.Action}}",
+    ]);
+    for action in ["create", "start", "die", "destroy", "exec_create: echo in"] {
+        assert!(
+            events.lines().any(|line| line == action),
+            "{action} is not among {events}"
+        );
+    }
+}
+
+/// What is served is a list that can only grow.
+#[test]
+fn coverage_is_known() {
+    let served = daemon::coverage().filter(|(_, served)| *served).count();
+    let all = daemon::coverage().count();
+    assert!(served >= 37 && all >= 109, "{served} of {all}");
+}
