@@ -252,7 +252,7 @@ mod tests {
         let mut root = command().name("docker");
         let error = root
             .clone()
-            .try_get_matches_from(args)
+            .try_get_matches_from(&args)
             .and_then(|m| Typed::from_arg_matches(&m))
             .unwrap_err();
         root.build();

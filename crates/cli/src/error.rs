@@ -24,7 +24,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The connection to the daemon broke.
-    #[error("the connection to the daemon broke: {}", .0.source().map_or_else(|| .0.to_string(), |why| why.to_string()))]
+    #[error("the connection to the daemon broke: {}", .0.source().map_or_else(|| .0.to_string(), ToString::to_string))]
     Http(#[from] hyper::Error),
     /// A message, and the exit code that goes with it.
     #[error("{message}")]

@@ -65,7 +65,7 @@ impl<'a> Found<'a> {
                 .get_arguments()
                 .any(|a| !a.is_positional() && !a.is_hide_set() && a.get_id() != "help");
             let positionals = command.get_positionals().filter_map(|a| a.get_value_names());
-            let mut words: Vec<&str> = positionals.flatten().map(|name| name.as_str()).collect();
+            let mut words: Vec<&str> = positionals.flatten().map(AsRef::as_ref).collect();
             if flags {
                 words.insert(0, "[OPTIONS]");
             }

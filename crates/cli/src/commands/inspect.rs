@@ -135,7 +135,9 @@ async fn all(cx: &Context, names: &[String], kinds: &[Kind], format: Option<&str
         out.push('\n');
     }
     Plain::Out.write_all(out.as_bytes())?;
-    missing.iter().for_each(|e| warn(e.to_string()));
+    for e in &missing {
+        warn(e.to_string());
+    }
     Ok(u8::from(!missing.is_empty()))
 }
 
