@@ -83,8 +83,9 @@ fn shell(text: &str) -> Result<clap_complete::Shell, String> {
     text.parse().map_err(|_| "use bash, zsh or fish".to_owned())
 }
 
-/// Reads the command line, does what it says and returns the exit code. The first word is the program's own name.
-pub fn main(args: Vec<String>) -> u8 {
+/// Reads the command line, does what it says and returns the exit code. The first word is the program's own name;
+/// `service` is what `daemon` takes, for help, completions and manual pages.
+pub fn main(args: &[String], service: Command) -> u8 {
     let name = args
         .first()
         .and_then(|path| path.rsplit('/').next())
@@ -93,19 +94,19 @@ pub fn main(args: Vec<String>) -> u8 {
     let root = command().name(program);
     let typed = match root
         .clone()
-        .try_get_matches_from(&args)
+        .try_get_matches_from(args)
         .and_then(|m| Typed::from_arg_matches(&m))
     {
         Ok(typed) => typed,
         Err(e) => return not_understood(&e, root, program, &args[1..]),
     };
-    let done = act(typed, root, program);
+    let done = act(typed, root, service, program);
     terminal::restore();
     exit_code(done)
 }
 
-/// The whole command line, as data: for completions, manual pages and help.
-pub fn command() -> Command {
+/// The whole command line, as data.
+fn command() -> Command {
     go_flags(Typed::command().arg(help_flag()))
         .mut_subcommands(|verb| go_flags(verb).mut_subcommands(go_flags))
 }
@@ -172,7 +173,7 @@ fn not_understood(error: &clap::Error, mut root: Command, program: &str, args: &
     exit_code(Err(Error::Status { message: text, code }))
 }
 
-fn act(typed: Typed, mut root: Command, program: &'static str) -> Result<u8> {
+fn act(typed: Typed, mut root: Command, service: Command, program: &'static str) -> Result<u8> {
     let Typed { global, verb } = typed;
     if global.version {
         let name = if program == "docker" { "Docker" } else { "knarr" };
@@ -194,11 +195,13 @@ fn act(typed: Typed, mut root: Command, program: &'static str) -> Result<u8> {
         }
         Some(Typable::Completion(wanted)) => {
             let mut script = Vec::new();
+            let mut root = root.mut_subcommand("daemon", |_| service);
             clap_complete::generate(wanted.shell, &mut root, program, &mut script);
             Plain::Out.write_all(&script)?;
             Ok(0)
         }
         Some(Typable::Man(man)) => {
+            let root = root.mut_subcommand("daemon", |_| service);
             clap_mangen::generate_to(root, &man.directory).map_err(|e| {
                 message(format!(
                     "cannot write the manual pages to {}: {e}",

@@ -286,7 +286,11 @@ pub(crate) async fn stream(path: Option<&std::path::Path>) -> Result<Body> {
     let reader: Box<dyn tokio::io::AsyncRead + Send + Unpin> = match path {
         Some(path) => {
             let file = tokio::fs::File::open(path).await;
-            Box::new(file.map_err(|e| message(format!("open {}: {}", path.display(), plain(&e))))?)
+            let file = file.map_err(|e| message(format!("open {}: {}", path.display(), plain(&e))))?;
+            if file.metadata().await?.is_dir() {
+                return Err(message(format!("read {}: is a directory", path.display())));
+            }
+            Box::new(file)
         }
         None => Box::new(tokio::fs::File::from_std(std::fs::File::from(
             rustix::io::dup(io::stdin()).map_err(io::Error::from)?,

@@ -1,5 +1,6 @@
 //! What can go wrong, by what the caller does about it.
 
+use std::error::Error as _;
 use std::io;
 
 /// The end of a command that did not go well.
@@ -23,7 +24,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The connection to the daemon broke.
-    #[error("the connection to the daemon broke: {0}")]
+    #[error("the connection to the daemon broke: {}", .0.source().map_or_else(|| .0.to_string(), ToString::to_string))]
     Http(#[from] hyper::Error),
     /// A message, and the exit code that goes with it.
     #[error("{message}")]

@@ -65,7 +65,7 @@ impl<'a> Found<'a> {
                 .get_arguments()
                 .any(|a| !a.is_positional() && !a.is_hide_set() && a.get_id() != "help");
             let positionals = command.get_positionals().filter_map(|a| a.get_value_names());
-            let mut words: Vec<&str> = positionals.flatten().map(|name| name.as_str()).collect();
+            let mut words: Vec<&str> = positionals.flatten().map(AsRef::as_ref).collect();
             if flags {
                 words.insert(0, "[OPTIONS]");
             }
@@ -178,7 +178,7 @@ impl<'a> Found<'a> {
         let column = heads.iter().map(String::len).max().unwrap_or(0) + 3;
         for (flag, head) in flags.iter().zip(&heads) {
             let about = flag.get_help().map(ToString::to_string).unwrap_or_default();
-            let mut lines = wrap(&about, width.saturating_sub(column + 2).max(20)).into_iter();
+            let mut lines = wrap(&about, width.saturating_sub(column + 1).max(24)).into_iter();
             let _ = writeln!(out, "{head:<column$}{}", lines.next().unwrap_or_default());
             for line in lines {
                 let _ = writeln!(out, "{:column$}{line}", "");
@@ -348,18 +348,26 @@ fn head(arg: &Arg) -> String {
     out
 }
 
+/// Lines of `width` less five; the last one may use the five, so that no single short word is left over.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.len() - 1;
-        if lines[last].is_empty() {
-            lines[last].push_str(word);
-        } else if lines[last].chars().count() + 1 + word.chars().count() <= width {
-            lines[last].push(' ');
-            lines[last].push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
+    let mut rest: Vec<char> = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .collect();
+    let mut lines = Vec::new();
+    while rest.len() >= width {
+        let Some(end) = rest[..width - 5]
+            .iter()
+            .rposition(|c| *c == ' ')
+            .filter(|end| *end > 0)
+        else {
+            break;
+        };
+        lines.push(rest[..end].iter().collect());
+        rest.drain(..=end);
     }
+    lines.push(rest.into_iter().collect());
     lines
 }

@@ -22,4 +22,4 @@ mod terminal;
 mod words;
 
 pub use autostart::DETACHED_DAEMON;
-pub use cli::{command, main};
+pub use cli::main;

@@ -20,10 +20,7 @@ impl Raw {
         let mut raw = before.clone();
         raw.make_raw();
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
-        let first = BEFORE
-            .lock()
-            .map(|mut slot| slot.replace(before).is_none())
-            .unwrap_or(false);
+        let first = BEFORE.lock().is_ok_and(|mut slot| slot.replace(before).is_none());
         if first {
             let report = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {

@@ -48,9 +48,10 @@ impl History {
             .await?;
         let now = Timestamp::now();
         let rows: Vec<Row> = steps.iter().map(|step| self.row(step, now)).collect();
-        let usual = match self.human {
-            true => "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
-            false => "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+        let usual = if self.human {
+            "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+        } else {
+            "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
         };
         let listing = Listing {
             headings: HEADINGS,

@@ -72,9 +72,10 @@ impl Images {
             .flat_map(|image| names(image, digests).into_iter().map(move |name| (image, name)))
             .map(|(image, name)| row(image, &name, !self.no_trunc, now))
             .collect();
-        let usual = match self.digests {
-            true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
-            false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+        let usual = if self.digests {
+            "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+        } else {
+            "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
         };
         let listing = Listing {
             headings: HEADINGS,

@@ -12,7 +12,7 @@ use crate::terminal::Plain;
 
 /// Import the contents from a tarball to create a filesystem image
 ///
-/// One layer, no command: name one with --change 'CMD ["sh"]', or when the image is run.
+/// One layer, no command: name one with `--change 'CMD ["sh"]'`, or when the image is run.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
     /// Apply Dockerfile instruction to the created image

@@ -135,7 +135,9 @@ async fn all(cx: &Context, names: &[String], kinds: &[Kind], format: Option<&str
         out.push('\n');
     }
     Plain::Out.write_all(out.as_bytes())?;
-    missing.iter().for_each(|e| warn(e.to_string()));
+    for e in &missing {
+        warn(e.to_string());
+    }
     Ok(u8::from(!missing.is_empty()))
 }
 
@@ -146,9 +148,37 @@ const EMPTY: &[(&str, &[&str], &str)] = &[
     ("/Config", &["ExposedPorts", "Volumes", "Labels"], "{}"),
     ("/Config", &["Env", "Cmd", "Entrypoint", "OnBuild"], "[]"),
     ("/HostConfig", &["Init", "Runtime"], "null"),
-    ("/HostConfig", &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"], "{}"),
-    ("/HostConfig", &["Binds", "Mounts", "CapAdd", "CapDrop", "Devices", "Dns", "ExtraHosts", "GroupAdd"], "[]"),
-    ("/HostConfig", &["Links", "SecurityOpt", "Ulimits", "VolumesFrom", "MaskedPaths", "ReadonlyPaths"], "[]"),
+    (
+        "/HostConfig",
+        &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"],
+        "{}",
+    ),
+    (
+        "/HostConfig",
+        &[
+            "Binds",
+            "Mounts",
+            "CapAdd",
+            "CapDrop",
+            "Devices",
+            "Dns",
+            "ExtraHosts",
+            "GroupAdd",
+        ],
+        "[]",
+    ),
+    (
+        "/HostConfig",
+        &[
+            "Links",
+            "SecurityOpt",
+            "Ulimits",
+            "VolumesFrom",
+            "MaskedPaths",
+            "ReadonlyPaths",
+        ],
+        "[]",
+    ),
     ("", &["SizeRw", "SizeRootFs"], "null"),
     ("", &["ExecIDs"], "[]"),
 ];
@@ -158,7 +188,12 @@ fn fill(value: &mut serde_json::Value) {
         return;
     }
     for (place, names, empty) in EMPTY {
-        let Some(members) = value.pointer_mut(place).and_then(serde_json::Value::as_object_mut) else { continue };
+        let Some(members) = value
+            .pointer_mut(place)
+            .and_then(serde_json::Value::as_object_mut)
+        else {
+            continue;
+        };
         for name in *names {
             let member = members.entry(*name).or_insert(serde_json::Value::Null);
             if member.is_null() {

@@ -1,5 +1,7 @@
 //! `ps`
 
+use std::fmt::Write;
+
 use api::container::{Port, Summary};
 use clap::Args;
 use jiff::Timestamp;
@@ -236,7 +238,10 @@ fn quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
             c => out.push(c),
         }
     }

@@ -6,10 +6,11 @@ use super::{Context, pull};
 use crate::client::{encode, with_query};
 use crate::error::Result;
 
-/// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+/// Create a tag `TARGET_IMAGE` that refers to `SOURCE_IMAGE`
 ///
 /// A name that already means another image is moved to this one.
 #[derive(Debug, Args)]
+#[command(about = "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")]
 pub(crate) struct Tag {
     /// Name or id of an image.
     #[arg(value_name = "SOURCE_IMAGE[:TAG]")]

@@ -63,11 +63,11 @@ fn ours(spoken: &str) -> String {
         ("OS/Arch", format!("{}/{}", std::env::consts::OS, arch())),
         ("Context", "default".to_owned()),
     ];
-    let lines: String = lines
-        .iter()
-        .map(|(name, value)| format!("\n {:<19}{value}", format!("{name}:")))
-        .collect();
-    format!("Client:{lines}\n")
+    let mut out = String::from("Client:");
+    for (name, value) in lines {
+        let _ = write!(out, "\n {:<19}{value}", format!("{name}:"));
+    }
+    out + "\n"
 }
 
 /// The names of a part's details, and what they are called in the listing.

@@ -1,5 +1,8 @@
 //! A new container, from flags to the request that makes it: the same for `run` and `create`.
 
+// Docker's sets are JSON objects of empty objects.
+#![allow(clippy::zero_sized_map_values)]
+
 pub(crate) mod flags;
 mod mounts;
 mod pairs;

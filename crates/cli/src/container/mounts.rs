@@ -100,7 +100,7 @@ fn set(mount: &mut Mount, field: &str, key: &str, value: Option<&str>) -> Result
                 _ => source.to_owned(),
             };
         }
-        "target" | "dst" | "destination" => mount.target = needed()?.to_owned(),
+        "target" | "dst" | "destination" => needed()?.clone_into(&mut mount.target),
         "readonly" | "ro" => mount.read_only = on()?,
         "consistency" => mount.consistency = needed()?.to_ascii_lowercase(),
         "bind-propagation" => bind(mount).propagation = needed()?.to_ascii_lowercase(),

@@ -72,7 +72,9 @@ impl Listing<'_> {
         }
         if tabled {
             let mut table = Table::default();
-            lines.iter().for_each(|line| table.line(line));
+            for line in &lines {
+                table.line(line);
+            }
             out.extend(table.draw().into_bytes());
         } else {
             out.extend(lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()));
