@@ -270,6 +270,27 @@ fn the_hosts_platform_is_chosen() {
     assert_eq!(staged.len(), 1);
 }
 
+#[test]
+fn dockers_media_types_are_known() {
+    const DOCKER: &str = "application/vnd.docker";
+    let one = layer("one");
+    let mut layout = Layout::default();
+    let config = layout.add(
+        &format!("{DOCKER}.container.image.v1+json"),
+        config(&[&one]).to_string().as_bytes(),
+    );
+    let stored = layout.add(&format!("{DOCKER}.image.rootfs.diff.tar.gzip"), &gzip(&one));
+    let media_type = format!("{DOCKER}.distribution.manifest.v2+json");
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [stored]});
+    let image = layout.add(&media_type, manifest.to_string().as_bytes());
+    let list = json!({"schemaVersion": 2, "mediaType": format!("{DOCKER}.distribution.manifest.list.v2+json"),
+        "manifests": [image]});
+    let home = Home::new();
+    let staged = home.load(&layout.finish(&list)).unwrap();
+    assert_eq!(staged[0].image.layers[0].diff_id, digest(&one));
+    assert_eq!(staged[0].image.manifest, digest(manifest.to_string().as_bytes()));
+}
+
 /// What Docker 25 and later write: a layout and a `manifest.json` about the same blobs.
 #[test]
 fn a_layout_with_dockers_list_of_names_has_both() {

@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use redb::{Database, DatabaseError, StorageError};
@@ -62,13 +64,29 @@ fn lock(dir: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(&path)
         .map_err(|e| Error::new(what(), e))?;
-    match file.try_lock() {
+    match patiently(
+        || file.try_lock(),
+        |result| matches!(result, Err(TryLockError::WouldBlock)),
+    ) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             format!("open {}", dir.display()),
             "in use by another knarr daemon; stop it, or give this one another --data-root",
         )),
         Err(TryLockError::Error(e)) => Err(Error::new(what(), e)),
+    }
+}
+
+/// A lock belongs to the open file, and a child has that until its exec: a daemon that was killed while it started
+/// a program holds its locks for some milliseconds more.
+fn patiently<T>(attempt: impl Fn() -> T, is_taken: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + Duration::from_millis(500);
+    loop {
+        let result = attempt();
+        if !is_taken(&result) || Instant::now() > end {
+            return result;
+        }
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -83,11 +101,15 @@ fn open_one(path: &Path) -> Result<Result<Database, String>, Error> {
         .open(path)
         .map_err(|e| Error::new(what(), e))?;
     // A plain open trusts the file, and redb may panic later on what it finds there.
-    let opened = Database::builder()
-        .set_cache_size(CACHE)
-        .set_check_integrity_on_open(true)
-        .create(path);
-    match opened {
+    let open = || {
+        Database::builder()
+            .set_cache_size(CACHE)
+            .set_check_integrity_on_open(true)
+            .create(path)
+    };
+    match patiently(open, |result| {
+        matches!(result, Err(DatabaseError::DatabaseAlreadyOpen))
+    }) {
         Ok(database) => Ok(Ok(database)),
         Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
             Err(Error::new(what(), "in use by another knarr daemon"))

@@ -301,7 +301,10 @@ fn nothing_written_is_lost_when_the_daemon_is_killed() {
         let store = open(dir.path());
         let found = names(&store);
         for n in 0..=last {
-            let deleted = (n + 1).is_multiple_of(5) && n < last;
+            if n == last && (n + 1).is_multiple_of(5) {
+                continue; // The next step, which may have been done but not told, removes it.
+            }
+            let deleted = (n + 1).is_multiple_of(5);
             assert_eq!(found.contains(&format!("{n:08}")), !deleted, "{n} of {last}");
         }
         assert!(store.recovered().is_empty() && aside(dir.path()).is_empty());
