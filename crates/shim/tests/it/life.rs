@@ -352,6 +352,39 @@ fn a_long_directory_name_is_no_obstacle() {
     assert_eq!(shim.exit().code, 0);
 }
 
+/// The runtime here is a script that writes down what it was told to trace, and leaves the work to the real one.
+#[test]
+fn the_runtimes_steps_join_the_timeline() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bundle = Bundle::sh("sleep 100");
+    let script = bundle.path().join("runtime.sh");
+    let text = r#"#!/bin/bash
+if [ "$7" = --trace ]; then
+    echo "[{\"start\":$EPOCHSECONDS,\"took\":2,\"room\":\"runtime\",\"what\":\"trace $9\"}]" > "$8"
+    exec RUNTIME "${@:1:6}" "${@:9}"
+fi
+exec RUNTIME "$@"
+"#;
+    fs::write(
+        &script,
+        text.replace("RUNTIME", crate::common::runtime().to_str().unwrap()),
+    )
+    .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.config.runtime = script;
+    bundle.config.runtime_traces = true;
+    let mut shim = bundle.create();
+    shim.start();
+    let steps = shim.state().timeline.steps;
+    let theirs = steps.iter().filter(|step| step.room == trace::Room::Runtime);
+    assert_eq!(
+        theirs.map(|step| &step.what[..]).collect::<Vec<_>>(),
+        ["trace create", "trace start"]
+    );
+    shim.signal(9);
+    assert_eq!(shim.exit().code, 137);
+}
+
 /// The runtime here is a script that hangs in `create`.
 #[test]
 fn what_is_being_created_can_be_discarded() {
