@@ -221,6 +221,75 @@ fn an_overlay_root_is_the_containers_alone() {
     shim.exit();
 }
 
+/// As on a host whose mounts are all shared: its mounts stay peers, and none of the shim's reaches it.
+#[test]
+fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
+    let mut bundle = Bundle::sh("sleep 100");
+    let run = bundle.path().join("run");
+    for directory in ["run", "work", "upper"] {
+        fs::create_dir(bundle.path().join(directory)).unwrap();
+    }
+    // The bundle is on a mount of its own, as below /run; the bound directory is on another.
+    let volume = tempfile::tempdir().unwrap();
+    bundle.spec.mounts.push(Mount {
+        destination: "/etc".into(),
+        kind: Some("bind".into()),
+        source: Some(volume.path().to_str().unwrap().into()),
+        options: vec!["rbind".into(), "rslave".into()],
+        ..Mount::default()
+    });
+    let script = format!(
+        "mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
+         {{ {shim} {run} <&3 & }} && exec 3<&- && wait",
+        run = run.display(),
+        dir = bundle.path().display(),
+        shim = crate::common::SHIM
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", &script]);
+    let mut shim = bundle.shim_by(&mut unshare);
+    let Reply::State(state) = shim.first.reply().unwrap() else {
+        panic!("not created")
+    };
+
+    let host = shim.child.id();
+    let inside = |pid: u32, arguments: &[&str]| {
+        let entered = Command::new("nsenter")
+            .args(["-m", "-t", &pid.to_string()])
+            .args(arguments)
+            .output();
+        let output = entered.unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = fs::read_to_string(format!("/proc/{host}/mountinfo")).unwrap();
+    assert!(table.contains("shared:") && !table.contains("/rootfs"), "{table}");
+    inside(
+        host,
+        &["mount", "-t", "tmpfs", "later", volume.path().to_str().unwrap()],
+    );
+    let table = fs::read_to_string(format!("/proc/{}/mountinfo", state.pid)).unwrap();
+    assert!(
+        table
+            .lines()
+            .any(|line| line.contains(" /etc ") && line.contains("later")),
+        "{table}"
+    );
+    shim.start();
+    done(
+        &mut shim.first,
+        &Request::Signal {
+            session: None,
+            signal: 9,
+        },
+    );
+    shim.gone();
+}
+
 #[test]
 fn the_oom_killer_is_noticed() {
     let mut bundle = Bundle::sh("tail /dev/zero; echo survived; sleep 100");
