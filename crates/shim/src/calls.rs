@@ -132,10 +132,7 @@ impl Shim {
     pub(crate) fn call_create(&mut self, client: u64, terminal: bool) -> Result<()> {
         let files = Files::new(&self.dir, None);
         files.remove();
-        let mut command = self.runtime.command(&files.log);
-        if self.config.runtime_traces {
-            command.arg("--trace").arg(&files.trace);
-        }
+        let mut command = self.traced_command(&files);
         command
             .arg("create")
             .arg("--bundle")
@@ -202,7 +199,10 @@ impl Shim {
     pub(crate) fn call_simple(&mut self, client: Option<u64>, task: Task, words: &[&str]) -> Result<()> {
         let number = self.number();
         let files = Files::new(&self.dir, Some(number));
-        let mut command = self.runtime.command(&files.log);
+        let mut command = match task {
+            Task::Start => self.traced_command(&files),
+            _ => self.runtime.command(&files.log),
+        };
         command.args(words).arg(&self.config.id);
         self.spawn(command, None, client, task, files)
     }
@@ -221,6 +221,23 @@ impl Shim {
             call.kill_at = Some(Instant::now() + DELETE);
         }
         Ok(())
+    }
+
+    fn traced_command(&self, files: &Files) -> Command {
+        let mut command = self.runtime.command(&files.log);
+        if self.config.runtime_traces {
+            command.arg("--trace").arg(&files.trace);
+        }
+        command
+    }
+
+    /// Adds a call and what the runtime has traced of it.
+    fn join_trace(&mut self, began: u64, what: &str, details: &[(&str, String)], files: &Files) {
+        self.step(began, what, details);
+        let traced = File::open(&files.trace).ok().map(read_some);
+        if let Some(timeline) = traced.and_then(|text| serde_json::from_str(&text).ok()) {
+            self.timeline.join(timeline);
+        }
     }
 
     fn streams(
@@ -316,7 +333,7 @@ impl Shim {
                 let replies = replies.into_iter().chain(discard.map(|id| (id, Reply::Done)));
                 self.abandon(replies.collect());
             }
-            Task::Start => self.started(result, client, began),
+            Task::Start => self.started(result, client, began, &files),
             Task::Exec {
                 session,
                 stdio,
@@ -357,13 +374,7 @@ impl Shim {
             ("runtime", self.config.runtime.display().to_string()),
             ("id", self.config.id.clone()),
         ];
-        self.step(began, "runtime create", &words);
-        if let Some(timeline) = File::open(&files.trace)
-            .ok()
-            .and_then(|file| serde_json::from_reader(file).ok())
-        {
-            self.timeline.join(timeline);
-        }
+        self.join_trace(began, "runtime create", &words, files);
         match made {
             Ok(_) => {
                 self.stage = Stage::Serving;
@@ -424,8 +435,8 @@ impl Shim {
         Ok(id)
     }
 
-    fn started(&mut self, result: Result<()>, client: Option<u64>, began: u64) {
-        self.step(began, "runtime start", &[]);
+    fn started(&mut self, result: Result<()>, client: Option<u64>, began: u64, files: &Files) {
+        self.join_trace(began, "runtime start", &[], files);
         if result.is_ok() {
             self.started_at = Some(time::now());
         }

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use crate::mounts::MountAttributes;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx},
     io::Errno,
@@ -213,28 +214,12 @@ fn set_attributes(mount: &OwnedFd, attributes: Attributes) -> io::Result<()> {
     if attributes == Attributes::default() {
         return Ok(());
     }
-    let change = libc::mount_attr {
-        attr_set: attributes.set.into(),
-        attr_clr: attributes.clear.into(),
-        propagation: 0,
-        userns_fd: 0,
+    let change = MountAttributes {
+        set: attributes.set.into(),
+        clear: attributes.clear.into(),
+        ..MountAttributes::default()
     };
-    // SAFETY: the path is a NUL-terminated empty string, `change` lives through the call, and its size is given.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const change,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    crate::mounts::set_attributes(mount.as_fd(), false, change)
 }
 
 /// The same by `mount(2)`, for kernels before 6.5. A list of layers must fit a page there.

@@ -26,6 +26,8 @@ pub(crate) const ALL: Streams = Streams {
     stderr: true,
 };
 
+pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_knarr-shim");
+
 /// A container to be.
 pub(crate) struct Bundle {
     pub(crate) dir: tempfile::TempDir,
@@ -100,6 +102,11 @@ impl Bundle {
 
     /// Starts a shim; it answers on its first connection.
     pub(crate) fn shim(self) -> Shim {
+        self.shim_by(&mut Command::new(SHIM))
+    }
+
+    /// Starts a shim by `command`, to which the directory is added.
+    pub(crate) fn shim_by(self, command: &mut Command) -> Shim {
         fs::write(
             self.path().join("shim.json"),
             serde_json::to_vec(&self.config).unwrap(),
@@ -112,11 +119,10 @@ impl Bundle {
         .unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_knarr-shim"))
+        command
             .arg(self.path())
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
-            .spawn()
-            .unwrap();
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+        let child = command.spawn().unwrap();
         Shim {
             child,
             first: Client::over(ours),
@@ -214,13 +220,19 @@ impl Shim {
 impl Drop for Shim {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = Client::connect(self.bundle.path()).and_then(|mut client| {
-                client.ask(&Request::Discard)?;
-                client.ask(&Request::Signal {
+            // Over the first connection where there is no other way; what is refused is not needed.
+            for request in [
+                Request::Discard,
+                Request::Signal {
                     session: None,
                     signal: 9,
-                })
-            });
+                },
+            ] {
+                let _ = match Client::connect(self.bundle.path()) {
+                    Ok(mut client) => client.send(&request),
+                    Err(_) => self.first.send(&request),
+                };
+            }
             let end = Instant::now() + Duration::from_secs(5);
             while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
                 std::thread::sleep(Duration::from_millis(10));

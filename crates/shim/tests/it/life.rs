@@ -221,6 +221,75 @@ fn an_overlay_root_is_the_containers_alone() {
     shim.exit();
 }
 
+/// As on a host whose mounts are all shared: its mounts stay peers, and none of the shim's reaches it.
+#[test]
+fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
+    let mut bundle = Bundle::sh("sleep 100");
+    let run = bundle.path().join("run");
+    for directory in ["run", "work", "upper"] {
+        fs::create_dir(bundle.path().join(directory)).unwrap();
+    }
+    // The bundle is on a mount of its own, as below /run; the bound directory is on another.
+    let volume = tempfile::tempdir().unwrap();
+    bundle.spec.mounts.push(Mount {
+        destination: "/etc".into(),
+        kind: Some("bind".into()),
+        source: Some(volume.path().to_str().unwrap().into()),
+        options: vec!["rbind".into(), "rslave".into()],
+        ..Mount::default()
+    });
+    let script = format!(
+        "mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
+         {{ {shim} {run} <&3 & }} && exec 3<&- && wait",
+        run = run.display(),
+        dir = bundle.path().display(),
+        shim = crate::common::SHIM
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", &script]);
+    let mut shim = bundle.shim_by(&mut unshare);
+    let Reply::State(state) = shim.first.reply().unwrap() else {
+        panic!("not created")
+    };
+
+    let host = shim.child.id();
+    let inside = |pid: u32, arguments: &[&str]| {
+        let entered = Command::new("nsenter")
+            .args(["-m", "-t", &pid.to_string()])
+            .args(arguments)
+            .output();
+        let output = entered.unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = fs::read_to_string(format!("/proc/{host}/mountinfo")).unwrap();
+    assert!(table.contains("shared:") && !table.contains("/rootfs"), "{table}");
+    inside(
+        host,
+        &["mount", "-t", "tmpfs", "later", volume.path().to_str().unwrap()],
+    );
+    let table = fs::read_to_string(format!("/proc/{}/mountinfo", state.pid)).unwrap();
+    assert!(
+        table
+            .lines()
+            .any(|line| line.contains(" /etc ") && line.contains("later")),
+        "{table}"
+    );
+    shim.start();
+    done(
+        &mut shim.first,
+        &Request::Signal {
+            session: None,
+            signal: 9,
+        },
+    );
+    shim.gone();
+}
+
 #[test]
 fn the_oom_killer_is_noticed() {
     let mut bundle = Bundle::sh("tail /dev/zero; echo survived; sleep 100");
@@ -350,6 +419,39 @@ fn a_long_directory_name_is_no_obstacle() {
     shim.start();
     crate::common::expect(&mut client, "here");
     assert_eq!(shim.exit().code, 0);
+}
+
+/// The runtime here is a script that writes down what it was told to trace, and leaves the work to the real one.
+#[test]
+fn the_runtimes_steps_join_the_timeline() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bundle = Bundle::sh("sleep 100");
+    let script = bundle.path().join("runtime.sh");
+    let text = r#"#!/bin/bash
+if [ "$7" = --trace ]; then
+    echo "[{\"start\":$EPOCHSECONDS,\"took\":2,\"room\":\"runtime\",\"what\":\"trace $9\"}]" > "$8"
+    exec RUNTIME "${@:1:6}" "${@:9}"
+fi
+exec RUNTIME "$@"
+"#;
+    fs::write(
+        &script,
+        text.replace("RUNTIME", crate::common::runtime().to_str().unwrap()),
+    )
+    .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.config.runtime = script;
+    bundle.config.runtime_traces = true;
+    let mut shim = bundle.create();
+    shim.start();
+    let steps = shim.state().timeline.steps;
+    let theirs = steps.iter().filter(|step| step.room == trace::Room::Runtime);
+    assert_eq!(
+        theirs.map(|step| &step.what[..]).collect::<Vec<_>>(),
+        ["trace create", "trace start"]
+    );
+    shim.signal(9);
+    assert_eq!(shim.exit().code, 137);
 }
 
 /// The runtime here is a script that hangs in `create`.
