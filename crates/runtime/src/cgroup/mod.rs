@@ -201,7 +201,7 @@ pub fn plan(host: &[Hierarchy], path: Option<&str>, id: &str, resources: &Resour
             mount: hierarchy.mount.clone(),
             group: group.clone(),
             cpuset: !hierarchy.unified && hierarchy.has("cpuset"),
-            controllers: if hierarchy.unified { hierarchy.controllers.clone() } else { Vec::new() },
+            controllers: v2::passed_down(host, hierarchy, resources),
         });
         plan.places.push(Place {
             name: hierarchy.name(),
