@@ -138,8 +138,11 @@ pub fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
 pub fn reset_signals() {
     for signal in 1..=64 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: SIG_DFL runs no code of ours. Failure (glibc keeps 32 and 33) changes nothing.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            // The kernel's own structure (handler, flags, restorer, mask), all zero: SIG_DFL. Not by libc, which keeps
+            // 32 and 33 to itself and would hand them on ignored.
+            let default = [0_u64; 4];
+            // SAFETY: SIG_DFL runs no code of ours; the set is eight bytes, as the kernel's.
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u8>(), 8) };
         }
     }
     // SAFETY: an empty set is valid; the old mask is not asked for.

@@ -52,7 +52,7 @@ const ALWAYS: [(u32, Option<u32>); 8] = [
 ];
 
 /// The spec's list, and after it what every container has. Without a list there is no restriction, as the spec says.
-pub fn rules(wanted: &[DeviceRule]) -> Result<Vec<Rule>> {
+pub(super) fn rules(wanted: &[DeviceRule]) -> Result<Vec<Rule>> {
     let mut rules = wanted.iter().map(rule).collect::<Result<Vec<_>>>()?;
     if !rules.is_empty() {
         rules.extend(ALWAYS.map(|(major, minor)| Rule {

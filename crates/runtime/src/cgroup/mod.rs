@@ -201,7 +201,7 @@ pub fn plan(host: &[Hierarchy], path: Option<&str>, id: &str, resources: &Resour
             mount: hierarchy.mount.clone(),
             group: group.clone(),
             cpuset: !hierarchy.unified && hierarchy.has("cpuset"),
-            controllers: if hierarchy.unified { hierarchy.controllers.clone() } else { Vec::new() },
+            controllers: v2::passed_down(host, hierarchy, resources),
         });
         plan.places.push(Place {
             name: hierarchy.name(),
@@ -229,6 +229,9 @@ fn limits(host: &[Hierarchy], plan: &mut Plan, resources: &Resources) -> Result<
     }
     let pairs = wanted.drain(..).zip(used);
     let missing: Vec<&str> = pairs.filter(|(_, used)| !used).map(|(limit, _)| limit.controller).collect();
+    if missing.is_empty() && resources.unified.is_empty() {
+        return Ok(());
+    }
     let unified = host.iter().position(|hierarchy| hierarchy.unified);
     let on_v2 = unified.is_some_and(|index| {
         let controllers = &host[index].controllers;
@@ -252,7 +255,6 @@ fn limits(host: &[Hierarchy], plan: &mut Plan, resources: &Resources) -> Result<
             }));
             Ok(())
         }
-        _ if missing.is_empty() && resources.unified.is_empty() => Ok(()),
         _ if missing.is_empty() => Err(Error::new("linux.resources.unified: needs cgroup v2")),
         _ => Err(Error::new(format!(
             "limit of {}: no hierarchy of this host has that cgroup controller",

@@ -2,7 +2,7 @@
 
 use oci::spec::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
-use super::Limit;
+use super::{Hierarchy, Limit, v1};
 use crate::error::{Error, Result};
 
 /// Whether a v2 hierarchy with these controllers can do what v1's `name` does.
@@ -13,6 +13,20 @@ pub(super) fn serves(controllers: &[String], name: &str) -> bool {
         other => other,
     };
     controllers.iter().any(|controller| controller == v2_name)
+}
+
+/// The controllers to pass down to a container's group: all, for their statistics; beside v1 hierarchies only those
+/// that a limit needs, because a group that passes controllers down may hold no process itself.
+pub(super) fn passed_down(host: &[Hierarchy], hierarchy: &Hierarchy, resources: &Resources) -> Vec<String> {
+    if !hierarchy.unified {
+        return Vec::new();
+    }
+    if host.iter().all(|other| other.unified) {
+        return hierarchy.controllers.clone();
+    }
+    let limits = v1::limits(resources);
+    let needed = |name: &String| limits.iter().any(|limit| serves(std::slice::from_ref(name), limit.controller) && limit.controller != "devices");
+    hierarchy.controllers.iter().filter(|name| needed(name)).cloned().collect()
 }
 
 /// Every limit that is asked for, but devices.

@@ -270,3 +270,6 @@ impl bpf::Test {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,11 @@
 //! call. Sorted by name.
 
 /// There is no such call.
-pub const NO: u16 = u16::MAX;
+pub(super) const NO: u16 = u16::MAX;
 
 /// Name, then the number on x86-64, i386 and aarch64.
 #[rustfmt::skip]
-pub static TABLE: &[(&str, [u16; 3])] = &[
+pub(super) static TABLE: &[(&str, [u16; 3])] = &[
     ("_llseek", [NO, 140, NO]), ("_newselect", [NO, 142, NO]), ("_sysctl", [156, 149, NO]),
     ("accept", [43, NO, 202]), ("accept4", [288, 364, 242]), ("access", [21, 33, NO]),
     ("acct", [163, 51, 89]), ("add_key", [248, 286, 217]), ("adjtimex", [159, 124, 171]),

@@ -228,6 +228,7 @@ pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options:
         return attach(group(only)?, &place).during(what);
     }
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(what)?;
+    fsconfig_set_string(&context, c"source", c"tmpfs").during(what)?;
     fsconfig_set_string(&context, c"mode", c"755").during(what)?;
     fsconfig_create(&context).during(what)?;
     let attributes = MountAttrFlags::from_bits_retain((options.mount.set & !attr::RDONLY) as u32);
@@ -289,6 +290,7 @@ pub(super) fn mask(child: &mut Child<'_>, path: &Path) -> Result<()> {
             return attach(again, &place).during(what);
         }
         let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(what)?;
+        fsconfig_set_string(&context, c"source", c"tmpfs").during(what)?;
         fsconfig_set_string(&context, c"mode", c"755").during(what)?;
         fsconfig_create(&context).during(what)?;
         let hardened = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -1,0 +1,151 @@
+//! The compiled program, run by an interpreter of our own, against the profile read by its own words.
+//!
+//! `default.json` is Docker's default profile for x86-64 and Docker's default capabilities, as an engine hands it over.
+
+use super::*;
+
+/// What the kernel's interpreter would answer.
+fn run(program: &Program, architecture: u32, number: u32, args: [u64; 6]) -> u32 {
+    let data = |offset: u32| -> u32 {
+        match offset {
+            0 => number,
+            4 => architecture,
+            16..64 => {
+                let arg = args[(offset as usize - 16) / 8];
+                if (offset - 16) % 8 == 0 { arg as u32 } else { (arg >> 32) as u32 }
+            }
+            other => panic!("load at {other}"),
+        }
+    };
+    let (mut at, mut value) = (0, 0);
+    loop {
+        let [a, b, yes, no, operand @ ..] = program.code[at];
+        let operand = u32::from_ne_bytes(operand);
+        at += 1;
+        let mut jump = |holds: bool| at += usize::from(if holds { yes } else { no });
+        match u16::from_ne_bytes([a, b]) {
+            0x20 => value = data(operand),
+            0x54 => value &= operand,
+            0x05 => at += operand as usize,
+            0x15 => jump(value == operand),
+            0x25 => jump(value > operand),
+            0x35 => jump(value >= operand),
+            0x06 => return operand,
+            other => panic!("instruction {other:#x}"),
+        }
+    }
+}
+
+fn holds(arg: &SeccompArg, args: [u64; 6]) -> bool {
+    let given = args[arg.index as usize];
+    match arg.op.as_str() {
+        "SCMP_CMP_EQ" => given == arg.value,
+        "SCMP_CMP_NE" => given != arg.value,
+        "SCMP_CMP_LT" => given < arg.value,
+        "SCMP_CMP_LE" => given <= arg.value,
+        "SCMP_CMP_GT" => given > arg.value,
+        "SCMP_CMP_GE" => given >= arg.value,
+        "SCMP_CMP_MASKED_EQ" => given & arg.value == arg.value_two,
+        other => panic!("{other}"),
+    }
+}
+
+/// What the profile says, rule by rule.
+fn expected(profile: &Seccomp, architecture: Architecture, number: u32, args: [u64; 6]) -> u32 {
+    let default = action(&profile.default_action, profile.default_errno_ret).unwrap();
+    let numbers = |rule: &SeccompRule| -> Vec<u32> {
+        rule.names.iter().filter_map(|name| architecture.number(name)).collect()
+    };
+    let last = profile.syscalls.iter().flat_map(numbers).max().unwrap_or(0);
+    if number > last {
+        return ERRNO | ENOSYS;
+    }
+    let of_number: Vec<&SeccompRule> =
+        profile.syscalls.iter().filter(|rule| numbers(rule).contains(&number)).collect();
+    let read = |rule: &SeccompRule| action(&rule.action, rule.errno_ret).unwrap();
+    if let Some(always) = of_number.iter().find(|rule| rule.args.is_empty()) {
+        return read(always);
+    }
+    let matching = of_number.iter().find(|rule| rule.args.iter().all(|arg| holds(arg, args)));
+    matching.map_or(default, |rule| read(rule))
+}
+
+fn profile() -> Seccomp {
+    serde_json::from_str(include_str!("default.json")).unwrap()
+}
+
+#[test]
+fn the_default_profile_is_compiled_as_it_reads() {
+    let profile = profile();
+    let program = compile(&profile).unwrap();
+    let values = [0, 1, 8, 37, 38, 39, 40, 41, 0x20000, 0x20008, 0xffff_ffff, 0x1_0000_0000, 0x1000_0000, 0x7e02_0000, u64::MAX];
+    for (architecture, base) in [(Architecture::X86_64, 0), (Architecture::X86, 0), (Architecture::X32, X32)] {
+        for number in (0..600).map(|number| base + number) {
+            for value in values {
+                let args = [value; 6];
+                let (found, wanted) =
+                    (run(&program, architecture.audit(), number, args), expected(&profile, architecture, number, args));
+                assert_eq!(found, wanted, "{architecture:?} {number} {value:#x}");
+            }
+        }
+    }
+    assert_eq!(run(&program, Architecture::Aarch64.audit(), 0, [0; 6]), KILL_PROCESS);
+    assert!(program.code.len() < 1500, "{}", program.code.len());
+}
+
+#[test]
+fn known_answers_of_the_default_profile() {
+    let program = compile(&profile()).unwrap();
+    let native = |name: &str, first: u64| {
+        run(&program, 0xc000_003e, Architecture::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0])
+    };
+    assert_eq!(native("read", 0), ALLOW);
+    assert_eq!(native("mount", 0), ERRNO | 1);
+    assert_eq!(native("clone3", 0), ERRNO | ENOSYS);
+    assert_eq!(native("clone", 0x0002_0000), ERRNO | 1);
+    assert_eq!(native("clone", 0x11), ALLOW);
+    assert_eq!(native("socket", 38), ERRNO | 1, "AF_ALG");
+    assert_eq!(native("socket", 40), ERRNO | 1, "AF_VSOCK");
+    assert_eq!(native("socket", 2), ALLOW);
+    assert_eq!(run(&program, 0xc000_003e, 9999, [0; 6]), ERRNO | ENOSYS);
+}
+
+#[test]
+fn every_operator_compares_all_64_bits() {
+    let values = [0, 1, 5, 6, 7, u64::from(u32::MAX), 1 << 32, (1 << 32) + 6, u64::MAX - 1, u64::MAX];
+    for op in ["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"] {
+        for value in values {
+            for value_two in [0, 6, 1 << 32] {
+                let arg = |index| SeccompArg { index, value, value_two, op: format!("SCMP_CMP_{op}") };
+                let rule = SeccompRule {
+                    names: vec!["getpid".into()],
+                    action: "SCMP_ACT_TRAP".into(),
+                    errno_ret: None,
+                    args: vec![arg(1), arg(3)],
+                };
+                let seccomp = Seccomp {
+                    default_action: "SCMP_ACT_ALLOW".into(),
+                    syscalls: vec![rule],
+                    ..Seccomp::default()
+                };
+                let program = compile(&seccomp).unwrap();
+                for one in values {
+                    for other in values {
+                        let args = [9, one, 9, other, 9, 9];
+                        let both = holds(&arg(1), args) && holds(&arg(3), args);
+                        let wanted = if both { 0x0003_0000 } else { ALLOW };
+                        assert_eq!(run(&program, 0xc000_003e, 39, args), wanted, "{op} {value:#x} {args:x?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_program_is_the_same() {
+    let program = compile(&profile()).unwrap();
+    assert_eq!(Program::from_bytes(&program.to_bytes()).unwrap(), program);
+    assert!(Program::from_bytes(&[1, 2, 3]).is_err());
+    assert!(syscalls::TABLE.is_sorted_by_key(|(name, _)| name));
+}
