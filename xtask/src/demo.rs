@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     let knarr = Knarr::start(programs, &scratch, "demo")?;
     for words in [
         &["run", "--rm", "hello"][..],
-        &["run", "--rm", "--explain", "hello", "--json"],
+        &["run", "--rm", "--explain", "hello", "--help"],
     ] {
         eprintln!("\n$ knarr {}", words.join(" "));
         show(&mut knarr.client(words))?;

@@ -1,14 +1,5 @@
 //! Documents name what exists, and nothing else.
 
-/// Rooms that the table in `ARCHITECTURE.md` lists.
-pub(super) fn listed_rooms(architecture: &str) -> Vec<&str> {
-    architecture
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
-        .map(|(name, _)| name)
-        .collect()
-}
-
 /// Links of a Markdown text to files of the repository.
 pub(super) fn links(markdown: &str) -> Vec<&str> {
     let targets = markdown
@@ -30,6 +21,44 @@ pub(super) fn shows(text: &str, command: &str) -> bool {
     })
 }
 
+/// The commands that the command line's table of verbs (`verbs! { … }`) puts at the top: `knarr NAME`.
+pub(super) fn commands(table: &str) -> Vec<String> {
+    // Groups called `…Only` hold those that stand under another command.
+    let groups = table
+        .split("verbs! {")
+        .skip(1)
+        .filter_map(|group| group.split_once("Verb {"));
+    let mut found = Vec::new();
+    for (_, body) in groups {
+        // `Name(file::Type)`: what stands before a parenthesis with a path in it.
+        let parts: Vec<&str> = body
+            .split_once('}')
+            .map_or(body, |(body, _)| body)
+            .split('(')
+            .collect();
+        for pair in parts.windows(2) {
+            let start = pair[0]
+                .rfind(|c: char| !c.is_alphanumeric())
+                .map_or(0, |at| at + 1);
+            let path = pair[1].split(')').next().unwrap_or_default();
+            if path.contains("::") && start < pair[0].len() {
+                found.push(pair[0][start..].to_lowercase());
+            }
+        }
+    }
+    found
+}
+
+/// A room's row in `ARCHITECTURE.md`: its name, and what it leans on as far as rooms are named there.
+pub(super) fn row(line: &str) -> Option<(&str, Vec<&str>)> {
+    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+    let [_, name, _, leans_on, ..] = cells[..] else {
+        return None;
+    };
+    let name = name.strip_prefix('`')?.strip_suffix('`')?;
+    Some((name, leans_on.split(", ").filter(|room| *room != "–").collect()))
+}
+
 /// Tests that a text names as `` `path/file.rs::name` ``: file and name.
 pub(super) fn named_tests(markdown: &str) -> Vec<(&str, &str)> {
     let code = markdown.split('`').skip(1).step_by(2);
@@ -47,9 +76,14 @@ mod tests {
     #[test]
     fn what_a_document_says() {
         assert_eq!(
-            listed_rooms("| room |\n|---|\n| `api` | words |\n| `cli` | x |\n"),
-            ["api", "cli"]
+            row("| `cli` | flags | api, trace | all |"),
+            Some(("cli", vec!["api", "trace"]))
         );
+        assert_eq!(row("| `api` | words | – | files |"), Some(("api", vec![])));
+        assert_eq!(row("| room | in one line | leans on |"), None);
+        let table = "verbs! {\n AVerb {\n Run(run::Run), #[command(alias = \"x\")] Rm(rm::Rm),\n }\n}\n\
+                     verbs! { BOnly { Ls(ps::Ps) } }";
+        assert_eq!(commands(table), ["run", "rm"]);
         assert_eq!(links("[a](docs/b.md#c) [d](https://e) [f](#g)"), ["docs/b.md"]);
         assert_eq!(named_tests("| x | `a/b.rs::c` and `d` |"), [("a/b.rs", "c")]);
         assert!(shows("`knarr run -it x`", "run") && shows("knarr ps\n", "ps"));

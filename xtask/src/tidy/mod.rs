@@ -27,12 +27,10 @@ const LONG_FILE: usize = 700;
 const FENCE: [&str; 2] = ["crates/sys/", "crates/hello/program/signal.rs"];
 
 /// Documents that every command of `knarr` appears in one of.
-const DOCUMENTS: [&str; 4] = [
-    "README.md",
-    "docs/life-of-a-run.md",
-    "docs/commands.md",
-    "CONTRIBUTING.md",
-];
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/life-of-a-run.md"];
+
+/// Where the command line's verbs are listed.
+const VERBS: &str = "crates/cli/src/commands/mod.rs";
 
 /// Prints what is untidy and fails if anything is.
 pub(crate) fn run() -> Result<()> {
@@ -189,22 +187,17 @@ fn machine_paths<'t>(house: &Path, text: &'t str) -> impl Iterator<Item = usize>
 fn documents(house: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let architecture = read(&house.join("ARCHITECTURE.md"))?;
-    let listed = docs::listed_rooms(&architecture);
+    let rows: Vec<_> = architecture.lines().filter_map(docs::row).collect();
     let rooms = folders(&house.join("crates"))?;
     // `knarr` is the program that the doors come out in, no room.
     for room in rooms
         .iter()
-        .filter(|room| *room != "knarr" && !listed.contains(&room.as_str()))
+        .filter(|room| *room != "knarr" && !rows.iter().any(|(name, _)| name == room))
     {
         found.push(format!("ARCHITECTURE.md: its table lacks crates/{room}"));
     }
-    for room in listed
-        .iter()
-        .filter(|room| !rooms.iter().any(|exists| exists == *room))
-    {
-        found.push(format!(
-            "ARCHITECTURE.md: its table lists {room}, which is not in crates/"
-        ));
+    for (name, leans_on) in rows {
+        found.extend(arrows::differs(name, &leans_on).map(|what| format!("ARCHITECTURE.md: {what}")));
     }
 
     let mut shown = String::new();
@@ -234,13 +227,15 @@ fn documents(house: &Path) -> Result<Vec<String>> {
             shown.push_str(&text);
         }
     }
-    for command in commands(house) {
-        if !docs::shows(&shown, &command) {
-            found.push(format!(
-                "`knarr {command}` is in none of {}",
-                DOCUMENTS.join(", ")
-            ));
-        }
+    let commands = docs::commands(&read(&house.join(VERBS))?);
+    if commands.is_empty() {
+        found.push(format!("{VERBS}: no table of verbs is found in it"));
+    }
+    for command in commands.iter().filter(|command| !docs::shows(&shown, command)) {
+        found.push(format!(
+            "`knarr {command}` is in none of {}",
+            DOCUMENTS.join(", ")
+        ));
     }
     Ok(found)
 }
@@ -261,26 +256,6 @@ fn markdown(house: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// The commands of the command line: one file each.
-fn commands(house: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(house.join("crates/cli/src/commands")) else {
-        return Vec::new();
-    };
-    let name = |entry: fs::DirEntry| {
-        entry
-            .path()
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().replace('_', "-"))
-    };
-    let mut names: Vec<_> = entries
-        .flatten()
-        .filter_map(name)
-        .filter(|name| name != "mod")
-        .collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]
