@@ -1,6 +1,7 @@
 //! The driver's directories. Everything appears by one rename out of `tmp` and disappears by one rename into
 //! `trash`, which a thread of its own empties; so a crash at any moment leaves whole things, and rubbish that the
-//! next start knows as such.
+//! next start knows as such. The same thread keeps a few empty snapshots at hand: making an inode costs a file
+//! system far more than renaming one.
 
 use std::{
     ffi::OsStr,
@@ -11,9 +12,9 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Sender, channel},
     },
     thread::JoinHandle,
 };
@@ -37,6 +38,12 @@ pub(super) enum Area {
     Tmp,
     Trash,
 }
+
+/// Directories of a snapshot.
+pub(super) const UPPER: &str = "upper";
+pub(super) const WORK: &str = "work";
+/// Empty snapshots kept at hand.
+const SPARES: usize = 4;
 
 impl Area {
     const ALL: [(Area, &str); 5] = [
@@ -98,7 +105,7 @@ impl Disk {
                 open_directory(&lock, name).map_err(Error::at("open", root.join(name)))?,
             ));
         }
-        let janitor = Janitor::new(&areas[Area::Trash as usize]);
+        let janitor = Janitor::new(&areas[Area::Tmp as usize], &areas[Area::Trash as usize]);
         let disk = Self {
             root,
             _lock: lock,
@@ -160,6 +167,27 @@ impl Disk {
         let name = tree::unique();
         let tmp = self.area(Area::Tmp);
         mkdirat(tmp, &*name, PRIVATE).map_err(Error::at("create", self.path(Area::Tmp, &name)))?;
+        self.staged(name)
+    }
+
+    /// A stage with an empty `upper` and `work`, both still private.
+    pub(super) fn stage_snapshot(&self) -> Result<Stage<'_>, Error> {
+        let spare = self
+            .janitor
+            .spares
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let name = match spare {
+            Some(name) => name,
+            None => make_spare(self.area(Area::Tmp))
+                .map_err(Error::at("create snapshot in", self.path(Area::Tmp, "")))?,
+        };
+        self.janitor.wake();
+        self.staged(name)
+    }
+
+    fn staged(&self, name: String) -> Result<Stage<'_>, Error> {
         let directory = self.open_in(Area::Tmp, &name)?;
         Ok(Stage {
             disk: self,
@@ -223,23 +251,46 @@ impl Drop for Stage<'_> {
     }
 }
 
-/// Empties the trash on its own thread; stops at the next file when dropped.
+/// Makes `upper` and `work`.
+pub(super) fn make_writable(snapshot: impl AsFd) -> rustix::io::Result<()> {
+    mkdirat(&snapshot, UPPER, PRIVATE)?;
+    mkdirat(&snapshot, WORK, PRIVATE)
+}
+
+fn make_spare(tmp: impl AsFd) -> rustix::io::Result<String> {
+    let name = tree::unique();
+    mkdirat(&tmp, &*name, PRIVATE)?;
+    make_writable(open_directory(&tmp, &*name)?)?;
+    Ok(name)
+}
+
+/// Empties the trash and makes spares on its own thread; stops at the next file when dropped.
 #[derive(Debug)]
 struct Janitor {
+    /// Names in `tmp`.
+    spares: Arc<Mutex<Vec<String>>>,
     wake: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Janitor {
-    fn new(trash: &Arc<OwnedFd>) -> Self {
+    fn new(tmp: &Arc<OwnedFd>, trash: &Arc<OwnedFd>) -> Self {
         let (wake, woken) = channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let (trash, stopped) = (Arc::clone(trash), Arc::clone(&stop));
+        let spares = Arc::new(Mutex::new(Vec::new()));
+        let (tmp, trash) = (Arc::clone(tmp), Arc::clone(trash));
+        let (stopped, stock) = (Arc::clone(&stop), Arc::clone(&spares));
         let thread = std::thread::Builder::new()
             .name("knarr-trash".to_owned())
-            .spawn(move || empty_trash(&trash, &woken, &stopped));
+            .spawn(move || {
+                while woken.recv().is_ok() {
+                    make_spares(&tmp, &stock);
+                    empty_trash(&trash, &stopped);
+                }
+            });
         Self {
+            spares,
             wake: Some(wake),
             stop,
             // Without a thread (a process limit), the next start empties the trash.
@@ -254,24 +305,33 @@ impl Janitor {
     }
 }
 
-fn empty_trash(trash: &OwnedFd, woken: &Receiver<()>, stop: &AtomicBool) {
-    while woken.recv().is_ok() {
-        // What is very deep is put beside and found by another look.
-        let mut before = Vec::new();
-        loop {
-            let names = tree::names(trash).unwrap_or_default();
-            if names.is_empty() || names == before {
-                break;
-            }
-            for name in &names {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                // What cannot be removed stays for the next start.
-                let _ = tree::remove(trash.as_fd(), OsStr::from_bytes(name), trash.as_fd());
-            }
-            before = names;
+/// What fails here (a full disk) fails again, with a message, when a snapshot is wanted.
+fn make_spares(tmp: &OwnedFd, stock: &Mutex<Vec<String>>) {
+    let stock = || stock.lock().unwrap_or_else(PoisonError::into_inner);
+    while stock().len() < SPARES {
+        match make_spare(tmp) {
+            Ok(name) => stock().push(name),
+            Err(_) => return,
         }
+    }
+}
+
+fn empty_trash(trash: &OwnedFd, stop: &AtomicBool) {
+    // What is very deep is put beside and found by another look.
+    let mut before = Vec::new();
+    loop {
+        let names = tree::names(trash).unwrap_or_default();
+        if names.is_empty() || names == before {
+            return;
+        }
+        for name in &names {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            // What cannot be removed stays for the next start.
+            let _ = tree::remove(trash.as_fd(), OsStr::from_bytes(name), trash.as_fd());
+        }
+        before = names;
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Record {
     pub(super) ids: IdMap,
 }
 
-/// The name of the init layer for `request`; short, so that a symbolic link to it fits in an inode.
+/// The name of the init layer for `request`; short, for the mark on each snapshot.
 pub(super) fn name(request: &Prepare<'_>) -> String {
     let mut hash = Sha256::new();
     hash.update([VERSION as u8]);

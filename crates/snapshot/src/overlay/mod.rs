@@ -5,15 +5,13 @@
 //!   layers/<diff id>/         one layer's files; needs no parents, so its own digest is its name
 //!   init/<hash>/files/        what containers need in an image, shared by all with the same wishes
 //!              /record.json   which layers are below, and the id map
-//!   snapshots/<key>/upper/    a container's own files
+//!   snapshots/<key>/upper/    a container's own files; on <key>, an attribute names the init layer
 //!                  /work/     overlayfs' own
-//!                  /init      link to the init layer
-//!                  /volatile  link to the boot it may live in, if its crash may lose it
 //!   tmp/  trash/              on their way in and out
 //! ```
 //!
-//! What a snapshot knows stands in links, not in files: file systems journal names, so that nothing has to be
-//! synced when a container is created, and a power cut leaves either all of it or nothing.
+//! What a snapshot knows stands in an attribute, not in a file: file systems journal attributes and names, so that
+//! nothing has to be synced when a container is created, and a power cut leaves either all of it or nothing.
 
 mod disk;
 mod init;
@@ -21,6 +19,7 @@ mod stack;
 
 use std::{
     collections::BTreeMap,
+    ffi::{CStr, OsStr},
     io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -28,27 +27,24 @@ use std::{
 
 use oci::{Digest, Mount};
 use rustix::{
-    fs::{
-        AtFlags, RenameFlags, XattrFlags, fchmod, fsetxattr, mkdirat, readlinkat, renameat_with, symlinkat,
-        unlinkat,
-    },
+    fs::{RenameFlags, XattrFlags, fchmod, fgetxattr, fsetxattr, renameat_with},
     io::Errno,
 };
 
 use self::{
-    disk::{Area, Disk},
+    disk::{Area, Disk, UPPER, WORK, make_writable},
     init::FILES,
     stack::{Dialect, MOST_LAYERS},
 };
 use crate::{
     Applied, Driver, Error, Prepare, Usage,
-    tree::{self, PRIVATE, copy_attributes, open_directory, set_mtime},
+    tree::{self, copy_attributes, open_directory, set_mtime},
     unpack,
 };
 
-const UPPER: &str = "upper";
-const WORK: &str = "work";
-const INIT: &str = "init";
+/// On a snapshot: its init layer and, if a crash of the machine may lose it, a space and the boot it lives in.
+/// Short enough for ext4 to keep it in the inode.
+const MARK: &CStr = c"trusted.knarr.init";
 const VOLATILE: &str = "volatile";
 /// Left by a volatile mount; overlayfs refuses to mount again over it.
 const INCOMPATIBLE: &str = "work/work/incompat";
@@ -58,7 +54,7 @@ const INCOMPATIBLE: &str = "work/work/incompat";
 pub(crate) struct Overlay {
     disk: Disk,
     dialect: Dialect,
-    /// This boot's name.
+    /// This boot's name, shortened.
     boot: String,
 }
 
@@ -72,7 +68,7 @@ impl Overlay {
         let overlay = Self {
             disk,
             dialect,
-            boot: boot.trim().to_owned(),
+            boot: boot.replace('-', "").chars().take(16).collect(),
         };
         overlay.sweep_init_layers()?;
         Ok(overlay)
@@ -82,7 +78,7 @@ impl Overlay {
     fn sweep_init_layers(&self) -> Result<(), Error> {
         let mut used = Vec::new();
         for key in self.disk.list(Area::Snapshots)? {
-            used.extend(self.init_of(&key));
+            used.extend(self.mark(&key).map(|mark| mark.init));
         }
         for name in self.disk.list(Area::Init)? {
             let whole = init::read_record(&self.disk, &name).is_ok_and(|record| {
@@ -98,25 +94,43 @@ impl Overlay {
         Ok(())
     }
 
-    /// The init layer of a snapshot.
-    fn init_of(&self, key: &str) -> Result<String, Error> {
+    /// What stands on a snapshot.
+    fn mark(&self, key: &str) -> Result<Mark, Error> {
         check_key(key)?;
-        let link = Path::new(key).join(INIT);
-        match readlinkat(self.disk.area(Area::Snapshots), &link, Vec::new()) {
-            Ok(target) => Ok(target
-                .to_string_lossy()
-                .trim_start_matches("../../init/")
-                .to_owned()),
-            Err(Errno::NOENT) => Err(Error::Missing(format!("snapshot {key}"))),
-            Err(error) => Err(Error::at("read", self.disk.path(Area::Snapshots, link))(error)),
-        }
+        let snapshot = match open_directory(self.disk.area(Area::Snapshots), key) {
+            Err(Errno::NOENT) => return Err(Error::Missing(format!("snapshot {key}"))),
+            opened => opened.map_err(Error::at("open", self.disk.path(Area::Snapshots, key)))?,
+        };
+        let mut value = [0; 128];
+        let length = fgetxattr(&snapshot, MARK, &mut value[..]).map_err(Error::at(
+            "read the mark of",
+            self.disk.path(Area::Snapshots, key),
+        ))?;
+        let text = String::from_utf8_lossy(&value[..length]);
+        let (init, boot) = match text.split_once(' ') {
+            Some((init, boot)) => (init, Some(boot.to_owned())),
+            None => (&*text, None),
+        };
+        Ok(Mark {
+            snapshot,
+            init: init.to_owned(),
+            boot,
+        })
+    }
+
+    fn set_mark(&self, snapshot: &OwnedFd, init: &str, volatile: bool) -> rustix::io::Result<()> {
+        let mark = if volatile {
+            format!("{init} {}", self.boot)
+        } else {
+            init.to_owned()
+        };
+        fsetxattr(snapshot, MARK, mark.as_bytes(), XattrFlags::empty())
     }
 
     /// What is below the writable layer, uppermost first.
-    fn lower(&self, key: &str) -> Result<(Vec<PathBuf>, init::Record), Error> {
-        let name = self.init_of(key)?;
-        let record = init::read_record(&self.disk, &name)?;
-        let mut lower = vec![self.disk.path(Area::Init, name).join(FILES)];
+    fn lower(&self, mark: &Mark) -> Result<(Vec<PathBuf>, init::Record), Error> {
+        let record = init::read_record(&self.disk, &mark.init)?;
+        let mut lower = vec![self.disk.path(Area::Init, &mark.init).join(FILES)];
         lower.extend(
             record
                 .layers
@@ -126,10 +140,8 @@ impl Overlay {
         Ok((lower, record))
     }
 
-    /// An empty writable layer that looks like the image's root.
-    fn make_upper(&self, snapshot: &OwnedFd, init: &str) -> rustix::io::Result<()> {
-        mkdirat(snapshot, WORK, PRIVATE)?;
-        mkdirat(snapshot, UPPER, PRIVATE)?;
+    /// Makes an empty writable layer look like the image's root.
+    fn dress(&self, snapshot: &OwnedFd, init: &str) -> rustix::io::Result<()> {
         let like = open_directory(self.disk.area(Area::Init), Path::new(init).join(FILES))?;
         let upper = open_directory(snapshot, UPPER)?;
         set_mtime(&upper, &copy_attributes(like, &upper)?)
@@ -137,33 +149,31 @@ impl Overlay {
 
     /// Makes a volatile snapshot ready for another mount. After a crash of the machine its files may be damaged
     /// (overlayfs.rst, "Volatile mount"), so it starts again from nothing.
-    fn refresh(&self, key: &str, snapshot: &OwnedFd) -> Result<bool, Error> {
+    fn refresh(&self, key: &str, mark: &Mark) -> Result<(), Error> {
         let path = self.disk.path(Area::Snapshots, key);
-        let boot = match readlinkat(snapshot, VOLATILE, Vec::new()) {
-            Ok(boot) => boot,
-            Err(Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(Error::at("read", path.join(VOLATILE))(error)),
-        };
-        if boot.to_bytes() == self.boot.as_bytes() {
-            let name = std::ffi::OsStr::new(INCOMPATIBLE);
-            return tree::remove(snapshot.as_fd(), name, self.disk.area(Area::Trash))
-                .map(|()| true)
+        let trash = self.disk.area(Area::Trash);
+        if mark.boot.as_ref() == Some(&self.boot) {
+            return tree::remove(mark.snapshot.as_fd(), OsStr::new(INCOMPATIBLE), trash)
                 .map_err(Error::at("remove", path.join(INCOMPATIBLE)));
         }
         for old in [UPPER, WORK] {
-            let trash = self.disk.area(Area::Trash);
-            match renameat_with(snapshot, old, trash, tree::unique(), RenameFlags::NOREPLACE) {
+            match renameat_with(&mark.snapshot, old, trash, tree::unique(), RenameFlags::NOREPLACE) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(Error::at("remove", path.join(old))(error)),
             }
         }
-        self.make_upper(snapshot, &self.init_of(key)?)
-            .map_err(Error::at("create", path.join(UPPER)))?;
-        unlinkat(snapshot, VOLATILE, AtFlags::empty())
-            .and_then(|()| symlinkat(&*self.boot, snapshot, VOLATILE))
-            .map_err(Error::at("renew", path.join(VOLATILE)))?;
-        Ok(true)
+        make_writable(&mark.snapshot)
+            .and_then(|()| self.dress(&mark.snapshot, &mark.init))
+            .and_then(|()| self.set_mark(&mark.snapshot, &mark.init, true))
+            .map_err(Error::at("renew", path))
     }
+}
+
+/// See [`MARK`].
+struct Mark {
+    snapshot: OwnedFd,
+    init: String,
+    boot: Option<String>,
 }
 
 /// Keys become file names.
@@ -235,17 +245,9 @@ impl Driver for Overlay {
         if !self.disk.has(Area::Init, &init) {
             init::create(&self.disk, &init, request)?;
         }
-        let stage = self.disk.stage()?;
-        let link = format!("../../init/{init}");
-        self.make_upper(stage.directory(), &init)
-            .and_then(|()| symlinkat(link, stage.directory(), INIT))
-            .and_then(|()| {
-                if request.volatile {
-                    symlinkat(&*self.boot, stage.directory(), VOLATILE)
-                } else {
-                    Ok(())
-                }
-            })
+        let stage = self.disk.stage_snapshot()?;
+        self.dress(stage.directory(), &init)
+            .and_then(|()| self.set_mark(stage.directory(), &init, request.volatile))
             .map_err(Error::at("create", stage.path()))?;
         if stage.publish(Area::Snapshots, key)? {
             return Ok(());
@@ -256,13 +258,13 @@ impl Driver for Overlay {
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
         let path = self.disk.path(Area::Snapshots, key);
-        let (lower, record) = self.lower(key)?;
-        let snapshot = self.disk.open_in(Area::Snapshots, key)?;
-        let volatile = self.refresh(key, &snapshot)?;
+        let mark = self.mark(key)?;
+        let (lower, record) = self.lower(&mark)?;
         let mut options = self.dialect.options(&lower).map_err(Error::at("mount", &path))?;
         options.push(format!("upperdir={}", path.join(UPPER).display()));
         options.push(format!("workdir={}", path.join(WORK).display()));
-        if volatile {
+        if mark.boot.is_some() {
+            self.refresh(key, &mark)?;
             options.push(VOLATILE.to_owned());
         }
         Ok(vec![Mount {
@@ -277,7 +279,7 @@ impl Driver for Overlay {
 
     fn view(&self, key: &str) -> Result<OwnedFd, Error> {
         let upper = self.disk.path(Area::Snapshots, key).join(UPPER);
-        let (lower, _) = self.lower(key)?;
+        let (lower, _) = self.lower(&self.mark(key)?)?;
         let mut directories = Vec::new();
         for path in std::iter::once(&upper).chain(&lower) {
             directories.push(open_directory(rustix::fs::CWD, path).map_err(Error::at("open", path))?);
@@ -317,15 +319,15 @@ impl Driver for Overlay {
     }
 
     fn usage(&self, key: &str) -> Result<Usage, Error> {
-        self.init_of(key)?;
+        let mark = self.mark(key)?;
         let path = self.disk.path(Area::Snapshots, key).join(UPPER);
-        let upper = open_directory(rustix::fs::CWD, &path).map_err(Error::at("open", &path))?;
+        let upper = open_directory(&mark.snapshot, UPPER).map_err(Error::at("open", &path))?;
         tree::usage(upper).map_err(Error::at("measure", path))
     }
 
     fn describe(&self, key: &str) -> Result<BTreeMap<String, String>, Error> {
         let path = self.disk.path(Area::Snapshots, key);
-        let (lower, _) = self.lower(key)?;
+        let (lower, _) = self.lower(&self.mark(key)?)?;
         let lower: Vec<_> = lower.iter().map(|path| path.display().to_string()).collect();
         Ok(BTreeMap::from([
             ("LowerDir".to_owned(), lower.join(":")),
