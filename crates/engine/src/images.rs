@@ -170,9 +170,11 @@ impl Engine {
     /// by a count.
     pub(crate) fn forget_layers(&self) {
         let (driver, images): (_, &Images) = (&self.0.snapshots, &self.0.images);
-        let Ok(images) = images.list() else {
-            return; // Without the list, everything might be needed.
-        };
+        // Without the whole list, everything might be needed.
+        let Ok(images) = images.list() else { return };
+        if !self.0.images.damaged().is_empty() {
+            return;
+        }
         let of_images = images
             .iter()
             .map(|image| image.layers.iter().map(|layer| layer.diff_id.clone()).collect());

@@ -39,6 +39,8 @@ const COPY: &str = "record.json";
 /// Docker's exit code for what a reboot ended.
 const ENDED_BY_REBOOT: i32 = 255;
 const LOST: i32 = 137;
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// What all clones of an [`Engine`] share.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ impl Engine {
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
         let engine = Self(Arc::new(Inner {
             engine_id: engine_id(&store)?,
-            warnings: damaged.iter().map(describe_damage).collect(),
+            warnings: warnings(&store, &images, &damaged),
             host: Host::look(),
             events: Events::new(),
             containers: Registry::default(),
@@ -292,17 +294,20 @@ fn take_roots(options: &Options) -> Result<fs::File> {
     make_directory(&data_root.join("containers"), 0o700)?;
     let path = exec_root.join("lock");
     let lock = fs::File::create(&path).map_err(|error| Error::at("create", &path, &error))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
-            Kind::Conflict,
-            format!(
-                "another knarr daemon uses {}: stop it, or choose other roots with --exec-root and --data-root",
-                exec_root.display()
-            ),
-        )),
-        Err(error) => Err(Error::at("lock", &path, &error.into())),
+    for _ in 0..LOCK_TRIES {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            // A child of a daemon that was just killed holds its lock between fork and exec.
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(Error::at("lock", &path, &error.into())),
+        }
     }
+    let place = exec_root.display();
+    let remedy = "stop it, or choose other roots with --exec-root and --data-root";
+    Err(Error::new(
+        Kind::Conflict,
+        format!("another knarr daemon uses {place}: {remedy}"),
+    ))
 }
 
 /// Makes a directory that only its owner (and, by `mode`, a group) may enter; one that exists is left as it is.
@@ -332,6 +337,15 @@ fn engine_id(store: &Store) -> Result<String> {
         .put(ENGINE, "id", &id, Durability::Durable)
         .map_err(Error::internal)?;
     Ok(id)
+}
+
+/// What was damaged when the engine opened, and what became of it.
+fn warnings(store: &Store, images: &Images, damaged: &[Damaged]) -> Vec<String> {
+    let of_store = store.recovered().iter().cloned();
+    of_store
+        .chain(images.damaged())
+        .chain(damaged.iter().map(describe_damage))
+        .collect()
 }
 
 fn describe_damage(damaged: &Damaged) -> String {

@@ -44,8 +44,18 @@ pub(super) fn plan(
     if namespaces.creates("net") {
         steps.push(Step::LoopbackUp);
     }
-    steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
-    steps.extend(spec.domainname.clone().filter(|name| !name.is_empty()).map(Step::Domainname));
+    steps.extend(
+        spec.hostname
+            .clone()
+            .filter(|name| !name.is_empty())
+            .map(Step::Hostname),
+    );
+    steps.extend(
+        spec.domainname
+            .clone()
+            .filter(|name| !name.is_empty())
+            .map(Step::Domainname),
+    );
     root_file_system(plan, &mut steps, spec, namespaces, request)?;
     if process.terminal {
         steps.push(Step::OpenTerminal {
@@ -68,7 +78,12 @@ pub(super) fn plan(
             hooks: hooks.create_container,
         });
     }
-    steps.extend(linux.readonly_paths.iter().map(|path| Step::ReadonlyPath(path.into())));
+    steps.extend(
+        linux
+            .readonly_paths
+            .iter()
+            .map(|path| Step::ReadonlyPath(path.into())),
+    );
     steps.extend(linux.masked_paths.iter().map(|path| Step::MaskPath(path.into())));
     steps.push(Step::MakeDirectory(PathBuf::from(&process.cwd)));
     steps.push(Step::PivotRoot);
@@ -101,11 +116,18 @@ fn root_file_system(
 ) -> Result<()> {
     let linux = spec.linux.clone().unwrap_or_default();
     let word = linux.rootfs_propagation.as_deref().unwrap_or("rslave");
-    let kind = options::propagation_kind(word)
-        .ok_or_else(|| Error::new(format!("linux.rootfsPropagation: {word:?} is no propagation kind")))?;
+    let kind = options::propagation_kind(word).ok_or_else(|| {
+        Error::new(format!(
+            "linux.rootfsPropagation: {word:?} is no propagation kind"
+        ))
+    })?;
     // What the container mounts must never appear on the host by accident; that the host's mounts are seen by the
     // container is for the spec to say.
-    let from_host = if kind.0 == propagation::PRIVATE { propagation::PRIVATE } else { propagation::SLAVE };
+    let from_host = if kind.0 == propagation::PRIVATE {
+        propagation::PRIVATE
+    } else {
+        propagation::SLAVE
+    };
     let root = spec.root.clone().unwrap_or_default();
     steps.push(Step::Root {
         path: request.bundle.join(root.path),
@@ -118,13 +140,18 @@ fn root_file_system(
         steps.push(step);
     }
     let in_user_namespace = namespaces.is_private("user");
-    let bound_dev = spec.mounts.iter().any(|mount| {
-        PathBuf::from(&mount.destination) == PathBuf::from("/dev") && is_bind(mount)
-    });
+    let bound_dev = spec
+        .mounts
+        .iter()
+        .any(|mount| PathBuf::from(&mount.destination) == PathBuf::from("/dev") && is_bind(mount));
     if !bound_dev {
         let devices = devices(spec);
         steps.extend(devices.into_iter().map(|device| {
-            if in_user_namespace { Step::BindDevice(device) } else { Step::MakeDevice(device) }
+            if in_user_namespace {
+                Step::BindDevice(device)
+            } else {
+                Step::MakeDevice(device)
+            }
         }));
         steps.push(Step::DeviceLinks);
     }
@@ -136,7 +163,8 @@ fn root_file_system(
 }
 
 fn is_bind(mount: &Mount) -> bool {
-    mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|word| word == "bind" || word == "rbind")
+    mount.kind.as_deref() == Some("bind")
+        || mount.options.iter().any(|word| word == "bind" || word == "rbind")
 }
 
 /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
@@ -148,7 +176,14 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
     options.bind |= kind == "bind";
     if kind == "cgroup" || kind == "cgroup2" {
         let places = plan.cgroups.places.clone();
-        return Ok((Step::MountGroups { destination, places, options }, None));
+        return Ok((
+            Step::MountGroups {
+                destination,
+                places,
+                options,
+            },
+            None,
+        ));
     }
     let source = mount.source.clone().unwrap_or_else(|| kind.clone());
     if options.bind {
@@ -156,19 +191,41 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
         let source = request.bundle.join(source);
         let maps = (mount.uid_mappings.clone(), mount.gid_mappings.clone());
         if options.id_map.is_some() || !maps.0.is_empty() || !maps.1.is_empty() {
-            return Err(Error::new(format!("mount on {}: id-mapped mounts are not supported", mount.destination)));
+            return Err(Error::new(format!(
+                "mount on {}: id-mapped mounts are not supported",
+                mount.destination
+            )));
         }
-        return Ok((Step::Bind(Mounting { kind, source: source.display().to_string(), destination, options }), None));
+        return Ok((
+            Step::Bind(Mounting {
+                kind,
+                source: source.display().to_string(),
+                destination,
+                options,
+            }),
+            None,
+        ));
     }
     if kind.is_empty() {
-        return Err(Error::new(format!("mount on {}: has neither a type nor `bind`", mount.destination)));
+        return Err(Error::new(format!(
+            "mount on {}: has neither a type nor `bind`",
+            mount.destination
+        )));
     }
     let readonly = kind == "tmpfs" && options.mount.set & attr::RDONLY != 0;
     if readonly {
         options.mount.set &= !attr::RDONLY;
     }
     let later = readonly.then(|| destination.clone());
-    Ok((Step::Mount(Mounting { kind, source, destination, options }), later))
+    Ok((
+        Step::Mount(Mounting {
+            kind,
+            source,
+            destination,
+            options,
+        }),
+        later,
+    ))
 }
 
 fn check_bind(options: &Options, destination: &str) -> Result<()> {

@@ -108,10 +108,20 @@ impl Test {
         };
         match self.operator {
             Operator::Equal => {
-                vec![load(high_at), (JUMP_EQUAL, high, Next, Fails), load(low_at), (JUMP_EQUAL, low, Holds, Fails)]
+                vec![
+                    load(high_at),
+                    (JUMP_EQUAL, high, Next, Fails),
+                    load(low_at),
+                    (JUMP_EQUAL, low, Holds, Fails),
+                ]
             }
             Operator::NotEqual => {
-                vec![load(high_at), (JUMP_EQUAL, high, Next, Holds), load(low_at), (JUMP_EQUAL, low, Fails, Holds)]
+                vec![
+                    load(high_at),
+                    (JUMP_EQUAL, high, Next, Holds),
+                    load(low_at),
+                    (JUMP_EQUAL, low, Fails, Holds),
+                ]
             }
             Operator::Greater => ordered(JUMP_GREATER, Holds, Fails),
             Operator::LessEqual => ordered(JUMP_GREATER, Fails, Holds),
@@ -147,7 +157,12 @@ impl Rule {
                     To::Holds => (end - after) as u8,
                     To::Fails => (length - after) as u8,
                 };
-                code.push(instruction(*operation, distance(holds), distance(fails), *operand));
+                code.push(instruction(
+                    *operation,
+                    distance(holds),
+                    distance(fails),
+                    *operand,
+                ));
             }
         }
         code.push(instruction(RETURN, 0, 0, self.action));
@@ -180,7 +195,10 @@ fn search(ranges: &[(u32, Decision)]) -> Vec<Instruction> {
 fn branch(comparison: u16, operand: u32, distance: usize) -> Vec<Instruction> {
     match u8::try_from(distance) {
         Ok(near) => vec![instruction(comparison, near, 0, operand)],
-        Err(_) => vec![instruction(comparison, 0, 1, operand), instruction(JUMP, 0, 0, distance as u32)],
+        Err(_) => vec![
+            instruction(comparison, 0, 1, operand),
+            instruction(JUMP, 0, 0, distance as u32),
+        ],
     }
 }
 

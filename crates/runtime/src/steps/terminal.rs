@@ -73,8 +73,11 @@ fn pair(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
         return Err(Error::new(format!("{}: is not on a devpts", what())));
     }
     unlockpt(&master).during(what)?;
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .during(what)?;
+    let slave = ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .during(what)?;
     Ok((master, slave))
 }
 
@@ -84,5 +87,11 @@ fn send(socket: impl AsFd, fd: BorrowedFd<'_>, name: &str) -> rustix::io::Result
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::empty()).map(drop)
+    sendmsg(
+        socket,
+        &[IoSlice::new(name.as_bytes())],
+        &mut control,
+        SendFlags::empty(),
+    )
+    .map(drop)
 }
