@@ -22,6 +22,7 @@
 //! ```
 
 mod block;
+mod fields;
 mod pax;
 mod reader;
 mod sparse;

@@ -119,3 +119,63 @@ fn join(paths: &[PathBuf]) -> String {
         .collect::<Vec<_>>()
         .join(":")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::open_directory;
+
+    /// Both dialects work on a kernel that has both; only the newer has no limit below the kernel's own.
+    #[test]
+    fn both_dialects_show_the_same() {
+        let base = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..60)
+            .map(|number| base.path().join(format!("layer-{number}")))
+            .collect();
+        for path in &paths {
+            std::fs::create_dir_all(path.join("d").join(path.file_name().unwrap())).unwrap();
+        }
+        let open = |paths: &[PathBuf]| -> Vec<OwnedFd> {
+            paths
+                .iter()
+                .map(|path| open_directory(rustix::fs::CWD, path).unwrap())
+                .collect()
+        };
+        for dialect in [Dialect::Appending, Dialect::Joined] {
+            let view = dialect.view(&open(&paths[..9])).unwrap();
+            let merged = open_directory(&view, "d").unwrap();
+            assert_eq!(crate::tree::names(merged).unwrap().len(), 9, "{dialect:?}");
+        }
+        let error = Dialect::Joined.view(&open(&paths)).unwrap_err().to_string();
+        assert!(
+            error.contains("60 layers are more than this kernel can look into"),
+            "{error}"
+        );
+        assert_eq!(
+            Dialect::Appending
+                .view(&open(&paths))
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            Ok(())
+        );
+
+        let short = Dialect::Joined
+            .options(&[PathBuf::from("/a"), PathBuf::from("/b")])
+            .unwrap();
+        assert_eq!(
+            short,
+            [
+                "lowerdir=/a:/b",
+                "index=off",
+                "metacopy=off",
+                "redirect_dir=nofollow"
+            ]
+        );
+        let appended = Dialect::Appending
+            .options(&[PathBuf::from("/a"), PathBuf::from("/b")])
+            .unwrap();
+        assert_eq!(appended[..2], ["lowerdir+=/a", "lowerdir+=/b"]);
+        let long = vec![PathBuf::from("/d".repeat(60)); 60];
+        assert!(Dialect::Joined.options(&long).is_err());
+    }
+}
