@@ -1,7 +1,8 @@
 //! Nothing to set up: where our daemon should answer and nobody does, the first command of root starts it.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -48,9 +49,11 @@ impl Autostart {
             ))
         };
         let log_path = home.join("daemon.log");
-        std::fs::create_dir_all(home).map_err(|e| fail(&home.display().to_string(), &e))?;
+        let made = DirBuilder::new().recursive(true).mode(0o711).create(home);
+        made.map_err(|e| fail(&home.display().to_string(), &e))?;
         let log = File::options().create(true).append(true).open(&log_path);
         let log = log.map_err(|e| fail(&log_path.display().to_string(), &e))?;
+        let said_before = log.metadata().map_or(0, |meta| meta.len());
         let program = std::env::current_exe().map_err(|e| fail("this program's own path", &e))?;
         let mut daemon = launch(&program, &log).map_err(|e| fail(&program.display().to_string(), &e))?;
         let end = Instant::now() + PATIENCE;
@@ -70,7 +73,7 @@ impl Autostart {
                 return Err(Error::Connect(format!(
                     "the knarr daemon was started, but {why}; the end of {}:\n{}",
                     log_path.display(),
-                    tail(&log_path, 10)
+                    tail(&log_path, said_before, 10)
                 )));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -121,9 +124,10 @@ fn soon(socket: &Path) -> bool {
     })
 }
 
-fn tail(path: &Path, lines: usize) -> String {
+/// The last lines of what was written after the first `skip` bytes.
+fn tail(path: &Path, skip: u64, lines: usize) -> String {
     let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    let text = String::from_utf8_lossy(text.get(skip as usize..).unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -41,6 +41,9 @@ impl Look {
 /// Eighths of a cell, so that a bar tells fractions of a column.
 const EIGHTHS: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
 
+/// Where the particulars begin: below the bars, so that paths have room.
+const DETAILS: usize = 21;
+
 /// A room's name and its colour.
 fn room(room: Room) -> (&'static str, &'static str) {
     match room {
@@ -103,11 +106,11 @@ fn line(out: &mut String, step: &Step, zero: u64, span: u64, bar_width: usize, l
         .unwrap_or(0)
         .min(16);
     for (key, value) in &step.details {
-        let left = room_left.saturating_sub(label + 4);
+        let left = look.width.saturating_sub(DETAILS + label + 4);
         for (at, part) in fold(value, left.max(16)).iter().enumerate() {
             let key = if at == 0 { key.as_str() } else { "" };
             let text = format!("{key:<label$}  {part}");
-            let _ = writeln!(out, "{:indent$}  {}", "", look.paint("2", text.trim_end()));
+            let _ = writeln!(out, "{:DETAILS$}  {}", "", look.paint("2", text.trim_end()));
         }
     }
 }
@@ -175,7 +178,7 @@ fn cut(text: &str, width: usize) -> String {
 
 /// Text in lines of at most `width`, broken after `:`, `,`, `/` or a space where there is one.
 fn fold(text: &str, width: usize) -> Vec<String> {
-    let chars: Vec<char> = printable(text).chars().collect();
+    let chars: Vec<char> = shorten(&printable(text)).chars().collect();
     let (mut lines, mut at) = (Vec::new(), 0);
     while chars.len() - at > width {
         let window = &chars[at..at + width];
@@ -189,6 +192,24 @@ fn fold(text: &str, width: usize) -> Vec<String> {
     }
     lines.push(chars[at..].iter().collect());
     lines
+}
+
+/// Text in which long ids and digests are cut to the twelve digits that listings show.
+fn shorten(text: &str) -> String {
+    let hex = |c: char| c.is_ascii_hexdigit();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(hex) {
+        let run = &rest[start..];
+        let run = &run[..run.find(|c| !hex(c)).unwrap_or(run.len())];
+        out.push_str(&rest[..start]);
+        match run.get(..12) {
+            Some(head) if run.len() >= 32 => out.extend([head, "…"]),
+            _ => out.push_str(run),
+        }
+        rest = &rest[start + run.len()..];
+    }
+    out + rest
 }
 
 /// What a container or an image named must not steer the terminal.
@@ -246,9 +267,9 @@ mod tests {
         );
         let want = "    at ms   took ms                        room      step
     0.000     1.000  ██████▋·············  engine    resolve image
-                                                       name  busybox:latest
+                       name  busybox:latest
     1.000     2.000  ······█████████████▉  shim      mount overlay
-                                                       lower  /a:/b
+                       lower  /a:/b
     3.000     0.010  ···················█  init      exec\u{fffd}[2J
     3.010 ms in all, 3 steps: engine 1.000, shim 2.000, init 0.010
 ";
@@ -296,6 +317,8 @@ mod tests {
             assert_eq!(bar.chars().count(), 10, "{bar}");
             assert!(bar.chars().any(|c| EIGHTHS[1..].contains(&c)), "{bar}");
         }
+        let digest = "7f87fb10cc9997afbf14252a8e773899d98131513b9a56492215c06ba0bf5422";
+        assert_eq!(shorten(&format!("/l/{digest}/x cafe")), "/l/7f87fb10cc99…/x cafe");
         assert_eq!(covered(vec![(0, 10), (2, 5), (8, 12)]), 12);
     }
 }

@@ -137,11 +137,13 @@ impl Run {
     }
 }
 
-/// What the daemon kept of the start.
+/// What the daemon kept of the start. The one answer in our words: read strictly, not as Go would.
 async fn timeline(cx: &Context, id: &str) -> Result<trace::Timeline> {
-    cx.client
-        .get(&format!("/containers/{}/timeline", encode(id)))
-        .await
+    let json = cx
+        .client
+        .get_raw(&format!("/containers/{}/timeline", encode(id)))
+        .await?;
+    serde_json::from_slice(&json).map_err(|e| message(format!("the daemon's answer is not understood: {e}")))
 }
 
 fn show(timeline: Result<trace::Timeline>) {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// A daemon that ends, with everything it left, when this goes out of scope.
-pub struct Dockerd {
+pub(crate) struct Dockerd {
     child: Child,
     dir: tempfile::TempDir,
     cgroup: String,
@@ -15,7 +15,7 @@ pub struct Dockerd {
 
 impl Dockerd {
     /// Starts a daemon that has the image `busybox`.
-    pub fn start(name: &str) -> Dockerd {
+    pub(crate) fn start(name: &str) -> Dockerd {
         let dir = tempfile::Builder::new()
             .prefix("knarr-cli-")
             .tempdir()
@@ -49,7 +49,7 @@ impl Dockerd {
     }
 
     fn wait(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while !self.docker(&["version"]).status.success() {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(Instant::now() < end, "dockerd does not answer:\n{log}");
@@ -89,12 +89,12 @@ impl Dockerd {
     }
 
     /// Where it listens.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}/sock", self.dir.path().display())
     }
 
     /// A directory that goes with the daemon.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -109,21 +109,21 @@ impl Dockerd {
     }
 
     /// Docker's own client.
-    pub fn docker(&self, args: &[&str]) -> Output {
+    pub(crate) fn docker(&self, args: &[&str]) -> Output {
         self.command(Path::new("/usr/local/bin/docker"), args)
             .output()
             .expect("docker's client at /usr/local/bin/docker")
     }
 
     /// Our program, called as `docker`.
-    pub fn knarr(&self, args: &[&str]) -> Output {
+    pub(crate) fn knarr(&self, args: &[&str]) -> Output {
         self.command(&self.bin.join("docker"), args)
             .output()
             .expect("knarr")
     }
 
     /// Our program, with something to read.
-    pub fn knarr_reads(&self, input: &[u8], args: &[&str]) -> Output {
+    pub(crate) fn knarr_reads(&self, input: &[u8], args: &[&str]) -> Output {
         let mut child = self
             .command(&self.bin.join("docker"), args)
             .stdin(Stdio::piped())
@@ -141,7 +141,7 @@ impl Dockerd {
     }
 
     /// Our program, left running.
-    pub fn knarr_runs(&self, args: &[&str]) -> Child {
+    pub(crate) fn knarr_runs(&self, args: &[&str]) -> Child {
         self.command(&self.bin.join("docker"), args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -151,7 +151,7 @@ impl Dockerd {
 
     /// A shell on a terminal of 33 rows and 77 columns, in which `docker` is our program; `keys` are typed, each
     /// after its pause.
-    pub fn terminal(&self, script: &str, keys: &[(u64, &[u8])]) -> String {
+    pub(crate) fn terminal(&self, script: &str, keys: &[(u64, &[u8])]) -> String {
         let script = format!("stty rows 33 cols 77; {script}");
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.bin.display());
         let mut child = Command::new("script")
@@ -198,7 +198,7 @@ impl Drop for Dockerd {
 }
 
 /// What a client said, with everything taken out that differs between two runs.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = [output.stdout.as_slice(), b"|", output.stderr.as_slice()].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     let digits = |word: &str| word.len() >= 12 && word.bytes().all(|b| b.is_ascii_hexdigit());
