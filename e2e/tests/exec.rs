@@ -42,7 +42,7 @@ fn user_directory_environment(c: &Client) {
     c.run(&format!("exec -u 0 -w /etc -e B=2 -e C=3 {id} sh -c 'id -u; pwd; echo $A $B $C'")).ok().out("0\n/etc\n1 2 3\n");
     c.run(&format!("exec -u 7:8 {id} sh -c 'id -u; id -g'")).ok().out("7\n8\n");
     c.run(&format!("exec -u alice {id} id -G")).ok().out("1000 50 63\n");
-    c.run(&format!("exec -u nobody-here {id} true")).code(126).err_has("unable to find user nobody-here");
+    c.run(&format!("exec -u nobody-here {id} true")).fails().has("unable to find user nobody-here");
     c.run(&format!("rm -f {id}")).ok();
 }
 
@@ -55,7 +55,9 @@ fn detached(c: &Client) {
 
 fn what_cannot_be_run(c: &Client) {
     let id = sleeper(c);
-    c.run(&format!("exec {id} nonesuch")).code(127).has("nonesuch");
+    // 20.10 still said 126.
+    let missing = if c.is_knarr_engine() { 127 } else { 126 };
+    c.run(&format!("exec {id} nonesuch")).code(missing).has("nonesuch");
     c.run(&format!("exec {id} /etc/plain")).code(126).has("permission denied");
     c.run(&format!("exec -w /nowhere {id} true")).fails().has("/nowhere");
     c.run(&format!("exec {id} true")).ok();
@@ -65,9 +67,8 @@ fn what_cannot_be_run(c: &Client) {
 fn it_is_inside(c: &Client) {
     let id = sleeper(c);
     for namespace in ["pid", "mnt", "uts", "ipc", "net", "cgroup"] {
-        let link = format!("readlink /proc/self/ns/{namespace} /proc/1/ns/{namespace}");
-        let links = c.run(&format!("exec {id} {link}")).ok().lines();
-        assert_eq!(links[0], links[1], "{namespace}");
+        let of = |pid: &str| c.run(&format!("exec {id} readlink /proc/{pid}/ns/{namespace}")).ok().line();
+        assert_eq!(of("self"), of("1"), "{namespace}");
     }
     let status = "grep -E ^(Cap|Seccomp:|NoNewPrivs) /proc/self/status";
     let theirs = c.run(&format!("exec {id} {}", status.replace("self", "1"))).ok().stdout;

@@ -107,13 +107,19 @@ fn logs_outlive_a_restart(c: &Client) {
 }
 
 fn attach_joins_and_returns_the_code(c: &Client) {
-    let id = c.start("-i busybox sh -c 'while read -r line; do echo got $line; done; exit 8'");
+    let id = c.start("-i busybox sh -c 'while read -r line; do test $line = quit && exit 8; echo got $line; done'");
     let mut attached = c.spawn(&format!("attach {id}"));
     e2e::rest(300);
     attached.send("one\n");
     assert_eq!(attached.line(), "got one");
+    // Made with -d, its input is not closed by one client's end.
+    drop(attached);
+    let mut attached = c.spawn(&format!("attach {id}"));
+    e2e::rest(300);
+    attached.send("two\nquit\n");
+    assert_eq!(attached.line(), "got two");
     attached.output().code(8);
-    c.run(&format!("logs {id}")).ok().out("got one\n");
+    c.run(&format!("logs {id}")).ok().out("got one\ngot two\n");
     c.run(&format!("rm {id}")).ok();
 }
 
