@@ -58,6 +58,7 @@ pub struct Engine {
     /// Where.
     pub place: Place,
     setup: Setup,
+    namespaces: Option<Namespaces>,
     daemon: Mutex<Option<Child>>,
 }
 
@@ -88,6 +89,7 @@ impl Engine {
             kind,
             place: Place::new(&label),
             setup,
+            namespaces: (kind == Kind::Docker).then(Namespaces::new),
             daemon: Mutex::new(None),
         };
         fs::create_dir(engine.data_root()).expect("make the data root");
@@ -158,16 +160,18 @@ impl Engine {
         let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("open the log");
         let data = self.data_root().display().to_string();
         let (run, socket) = (self.exec_root(), self.socket());
-        let mut words: Vec<String> = self.setup.wrapper.iter().map(|word| word.replace("{data}", &data)).collect();
-        words.extend(match self.kind {
-            Kind::Knarr => vec![knarr_program("knarr").display().to_string(), "daemon".into()],
-            // A network namespace of its own keeps it from the host's firewall, a mount namespace from its mounts.
+        let wrapper = self.setup.wrapper.iter().map(|word| word.replace("{data}", &data));
+        let mut words: Vec<String> = match self.kind {
+            Kind::Knarr => wrapper.chain([knarr_program("knarr").display().to_string(), "daemon".into()]).collect(),
             Kind::Docker => {
-                let enter = "ip link set lo up; exec dockerd --bridge=none --iptables=false --pidfile {}/pid \"$@\"";
-                let enter = enter.replace("{}", &self.place.dir.display().to_string());
-                ["unshare", "-nm", "--propagation=private", "sh", "-c", &enter, "dockerd"].map(str::to_owned).to_vec()
+                // A containerd that died with a killed dockerd is taken for alive as long as nobody has reaped it.
+                let _ = fs::remove_file(run.join("containerd/containerd.pid"));
+                let enter = self.namespaces.as_ref().map(Namespaces::enter).unwrap_or_default();
+                let pid_file = format!("--pidfile={}", self.place.dir.join("pid").display());
+                let fixed = ["dockerd", "--bridge=none", "--iptables=false", &pid_file].map(str::to_owned);
+                enter.into_iter().chain(wrapper).chain(fixed).collect()
             }
-        });
+        };
         words.extend([
             format!("--data-root={data}"),
             format!("--exec-root={}", run.display()),
@@ -305,6 +309,38 @@ impl Drop for Engine {
         } else {
             self.shut_down();
         }
+    }
+}
+
+/// Namespaces for dockerd, kept over its restarts: a network of its own keeps it from the host's firewall, mounts of
+/// its own from the host's table.
+#[derive(Debug)]
+struct Namespaces(Child);
+
+impl Namespaces {
+    fn new() -> Self {
+        let script = "ip link set lo up && echo ready && exec cat";
+        let mut holder = Command::new("unshare")
+            .args(["-nm", "--propagation=private", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start unshare");
+        let mut ready = [0; 6];
+        let read = holder.stdout.as_mut().map(|out| out.read_exact(&mut ready));
+        assert!(matches!(read, Some(Ok(()))), "namespaces for dockerd cannot be made");
+        Self(holder)
+    }
+
+    fn enter(&self) -> Vec<String> {
+        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()].map(str::to_owned).to_vec()
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

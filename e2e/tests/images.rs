@@ -179,7 +179,7 @@ fn owners_modes_times_and_links(c: &Client) {
     let script = format!(
         "mkdir -p {0}/bin {0}/dir && cp /bin/busybox {0}/bin/ && ln {0}/bin/busybox {0}/bin/sh && ln {0}/bin/busybox {0}/bin/stat && cd {0} && \
          echo x >suid && chown 1000:50 suid && chmod 6755 suid && ln suid hard && ln -s suid soft && chmod 1777 dir && mkfifo pipe && mknod null c 1 3 && \
-         touch -d @1234567890 old && setcap cap_net_raw+ep bin/busybox && \
+         touch -d @1234567890 old && mkdir sbin && cp bin/busybox sbin/busybox && setcap cap_net_raw+ep sbin/busybox && \
          mkdir -p {1} && tar --xattrs --xattrs-include='*' -cf {0}.tar .",
         root.display(),
         format!("$(printf 'long%.0s' $(seq 1 50))/$(printf 'name%.0s' $(seq 1 50))"),
@@ -192,7 +192,7 @@ fn owners_modes_times_and_links(c: &Client) {
     c.run("run --rm tree:1 /bin/stat -c '%F' /pipe /null").ok().out("fifo\ncharacter special file\n");
     c.run("run --rm tree:1 /bin/stat -c '%Y' /old").ok().out("1234567890\n");
     c.run("run --rm tree:1 /bin/sh -c 'for f in /long*/*; do echo ${#f}; done'").ok().out("402\n");
-    c.run("run --rm -u 1000 tree:1 /bin/busybox grep CapEff /proc/self/status").ok().out("CapEff:\t0000000000002000\n");
+    c.run("run --rm -u 1000 tree:1 /sbin/busybox grep CapEff /proc/self/status").ok().out("CapEff:\t0000000000002000\n");
     c.run("rmi tree:1").ok();
     tool(&format!("rm -rf --one-file-system {0} {0}.tar", root.display()));
 }

@@ -181,7 +181,8 @@ fn errors_have_dockers_form(c: &Client) {
     let (status, body) = engine.get("/v1.41/no/such/page").expect("answer");
     assert_eq!((status, body), (404, json!({ "message": "page not found" })));
     let (status, body) = engine.request("POST", "/v1.41/containers/create", "{nonsense").expect("answer");
-    assert_eq!(status, 400, "{body}");
+    // 20.10 still called this its own failure.
+    assert_eq!(status, if c.is_knarr_engine() { 400 } else { 500 }, "{body}");
     assert!(body["message"].is_string(), "{body}");
     let (status, body) = engine.request("POST", "/v1.41/containers/create", r#"{"Image":"no-such-image"}"#).expect("answer");
     assert_eq!((status, body), (404, json!({ "message": "No such image: no-such-image:latest" })));
