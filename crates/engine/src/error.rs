@@ -1,6 +1,6 @@
 //! The few kinds of failure, chosen by what callers do about them.
 
-use std::fmt;
+use std::{fmt, io, path::Path};
 
 /// What a caller can do about it; `daemon` maps each to one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,3 +53,37 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// A failure of the host or of knarr.
+    pub(crate) fn internal(source: impl fmt::Display) -> Self {
+        Self::new(Kind::Internal, source.to_string())
+    }
+
+    /// `doing` something with `path` failed.
+    pub(crate) fn at(doing: &str, path: &Path, source: &io::Error) -> Self {
+        Self::new(Kind::Internal, format!("{doing} {}: {source}", path.display()))
+    }
+}
+
+impl From<image::Error> for Error {
+    fn from(error: image::Error) -> Self {
+        let kind = match &error {
+            image::Error::NotFound(_) => Kind::NotFound,
+            image::Error::Invalid(_) => Kind::Invalid,
+            image::Error::Conflict(_) => Kind::Conflict,
+            image::Error::Store(_) | image::Error::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<snapshot::Error> for Error {
+    fn from(error: snapshot::Error) -> Self {
+        let kind = match &error {
+            snapshot::Error::Archive(_) | snapshot::Error::Read(_) => Kind::Invalid,
+            snapshot::Error::Missing(_) | snapshot::Error::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -7,398 +7,55 @@ pub mod config;
 pub mod error;
 pub mod state;
 
-use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+mod attach;
+mod create;
+mod embedded;
+mod events;
+mod exec;
+mod handle;
+mod host;
+mod images;
+mod info;
+mod logs;
+mod names;
+mod open;
+mod recorder;
+mod registry;
+mod remove;
+mod run;
+mod seccomp;
+mod shim;
+mod signal;
+mod spec;
+mod start;
+mod stop;
+mod types;
+mod undo;
+mod user;
+mod validate;
+mod wait;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc};
-use trace::Timeline;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use image::{Image, Import};
 pub use state::{LastRun, State};
+pub use types::*;
+pub use wait::Waiting;
 
-/// Where one engine lives; several live side by side with different roots.
+/// The engine of one data root. Cheap to clone: all clones are the same engine.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// What must survive a reboot: `/var/lib/knarr`.
-    pub data_root: PathBuf,
-    /// What must not: `/run/knarr`.
-    pub exec_root: PathBuf,
-    /// Absolute, below each hierarchy's root: `/knarr`.
-    pub cgroup_parent: String,
-    /// `knarr-shim`, absolute.
-    pub shim: PathBuf,
-    /// `knarr-runtime`, absolute.
-    pub runtime: PathBuf,
-    /// Further OCI runtimes by name.
-    pub runtimes: BTreeMap<String, PathBuf>,
+pub struct Engine(Arc<open::Inner>);
+
+/// A panic elsewhere does not make the data behind a lock worse: every critical section leaves it whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A published snapshot of one container.
-#[derive(Debug, Clone)]
-pub struct Container {
-    /// 64 hex digits.
-    pub id: String,
-    /// Without Docker's leading slash.
-    pub name: String,
-    /// When it was created.
-    pub created: Timestamp,
-    /// What it was asked to be, with the image's defaults.
-    pub config: Config,
-    /// How it is.
-    pub state: State,
-    /// Its last run.
-    pub last: LastRun,
-    /// Exec sessions that run.
-    pub execs: Vec<String>,
-    /// Where its output is kept, if in a file.
-    pub log_path: Option<PathBuf>,
-    /// Directories on disk by Docker's names (`LowerDir`, …).
-    pub storage: BTreeMap<String, String>,
-    /// Files that the engine mounts into it: `hostname`, `hosts`, `resolv.conf` on the host.
-    pub files: Files,
-}
-
-/// The host side of the files that the engine mounts into a container.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    /// For `/etc/hostname`.
-    pub hostname: PathBuf,
-    /// For `/etc/hosts`.
-    pub hosts: PathBuf,
-    /// For `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
-}
-
-impl Container {
-    /// Entrypoint and command together; the first word is the program.
-    pub fn words(&self) -> Vec<String> {
-        let config = &self.config;
-        config
-            .entrypoint
-            .iter()
-            .flatten()
-            .chain(config.command.iter().flatten())
-            .cloned()
-            .collect()
-    }
-}
-
-/// What `create` answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Created {
-    /// 64 hex digits.
-    pub id: String,
-    /// For people.
-    pub warnings: Vec<String>,
-}
-
-/// How a wait ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waited {
-    /// The exit code.
-    pub code: i32,
-    /// Why it could not be told, if so.
-    pub error: Option<String>,
-}
-
-/// What to wait for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum WaitFor {
-    /// Not running (at once, if it is not).
-    #[default]
-    NotRunning,
-    /// The next time it exits, even if it does not run now.
-    NextExit,
-    /// It is gone.
-    Removed,
-}
-
-/// The live streams of a process: the container's, or an exec session's. Dropping it leaves the process alone.
-#[derive(Debug)]
-pub struct Streams {
-    /// Whether it has a terminal: then all output is [`Frame::Stdout`] and raw.
-    pub tty: bool,
-    /// What it writes. Ends when the process has ended and everything was delivered. A container that does not run
-    /// yet delivers nothing until it does; not reading slows the process down.
-    pub output: mpsc::Receiver<Frame>,
-    /// What it reads.
-    pub input: mpsc::Sender<Input>,
-}
-
-/// A piece of output, at most 64 KiB.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
-    /// Or all of a terminal.
-    Stdout(Bytes),
-    /// Never of a terminal.
-    Stderr(Bytes),
-}
-
-/// A piece of input. Dropping the sender is not closing: a client that vanishes must not end the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Bytes.
-    Data(Bytes),
-    /// End of file.
-    Close,
-}
-
-/// Which streams to join.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AttachOptions {
-    /// Send input.
-    pub stdin: bool,
-    /// Receive output.
-    pub stdout: bool,
-    /// Receive errors.
-    pub stderr: bool,
-}
-
-/// Which lines of the log.
-#[derive(Debug, Clone, Default)]
-pub struct LogQuery {
-    /// Lines of standard output.
-    pub stdout: bool,
-    /// Lines of standard error.
-    pub stderr: bool,
-    /// Go on with what is written later, until the container ends.
-    pub follow: bool,
-    /// Not before.
-    pub since: Option<Timestamp>,
-    /// Not after.
-    pub until: Option<Timestamp>,
-    /// The last so many; none is all.
-    pub tail: Option<u64>,
-}
-
-/// One line of the log (its newline included, unless it was cut at 16 KiB or the output ended without one).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was read.
-    pub at: Timestamp,
-    /// Standard error, else output.
-    pub stderr: bool,
-    /// The line.
-    pub text: Bytes,
-}
-
-/// What to run in a container that runs.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ExecConfig {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Added to the container's.
-    pub env: Vec<String>,
-    /// Empty: the container's.
-    pub working_dir: String,
-    /// Empty: the container's.
-    pub user: String,
-    /// A terminal.
-    pub tty: bool,
-    /// Rows and columns.
-    pub console_size: Option<(u16, u16)>,
-    /// All capabilities.
-    pub privileged: bool,
-    /// Streams that will be joined.
-    pub attach: AttachOptions,
-}
-
-/// An exec session as `inspect` sees it.
-#[derive(Debug, Clone)]
-pub struct Exec {
-    /// 64 hex digits.
-    pub id: String,
-    /// Of which container.
-    pub container: String,
-    /// What.
-    pub config: ExecConfig,
-    /// Whether it runs now.
-    pub running: bool,
-    /// As the host sees it; 0 before it was started.
-    pub pid: i32,
-    /// Once it has ended.
-    pub exit_code: Option<i32>,
-}
-
-/// Something that happened, for `events`.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// When.
-    pub at: Timestamp,
-    /// `container` or `image`.
-    pub kind: &'static str,
-    /// Docker's word: `create`, `start`, `die`, `destroy`, `exec_create: …`, `pull`, …
-    pub action: String,
-    /// Id of the object.
-    pub id: String,
-    /// Name, image, labels, exit code, …
-    pub attributes: BTreeMap<String, String>,
-}
-
-/// Facts for `info` and `version` that only the engine knows.
-#[derive(Debug, Clone)]
-pub struct Info {
-    /// Random, made once for the data root.
-    pub engine_id: String,
-    /// As given.
-    pub options: Options,
-    /// The layer driver.
-    pub storage_driver: &'static str,
-    /// `1` (also hybrid) or `2`.
-    pub cgroup_version: u8,
-    /// Controllers in use.
-    pub controllers: Vec<String>,
-    /// Images.
-    pub images: usize,
-    /// Things the user should know.
-    pub warnings: Vec<String>,
-}
-
-/// The engine of one data root.
-#[derive(Debug, Clone)]
-pub struct Engine {}
-
-#[allow(clippy::unused_async, missing_docs)]
-impl Engine {
-    /// Takes the roots (one engine each), opens the records, and adopts what runs.
-    pub async fn open(_options: Options) -> Result<Self> {
-        unimplemented!()
-    }
-
-    // ---- containers; `key` is a name, an id, or an unambiguous beginning of an id
-    pub async fn create(&self, _name: Option<&str>, _config: Config) -> Result<Created> {
-        unimplemented!()
-    }
-    pub async fn start(&self, _key: &str) -> Result<()> {
-        unimplemented!()
-    }
-    /// `signal` and `timeout` (seconds, -1 for ever) override the container's.
-    pub async fn stop(&self, _key: &str, _signal: Option<&str>, _timeout: Option<i64>) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn restart(&self, _key: &str, _signal: Option<&str>, _timeout: Option<i64>) -> Result<()> {
-        unimplemented!()
-    }
-    /// `signal`: name with or without SIG, or number.
-    pub async fn kill(&self, _key: &str, _signal: &str) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn pause(&self, _key: &str) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn unpause(&self, _key: &str) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn rename(&self, _key: &str, _name: &str) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn remove(&self, _key: &str, _force: bool) -> Result<()> {
-        unimplemented!()
-    }
-    /// Resolves the container now (an unknown one fails at once); the handle then waits.
-    pub fn wait(&self, _key: &str, _for_what: WaitFor) -> Result<Waiting> {
-        unimplemented!()
-    }
-    pub fn inspect(&self, _key: &str) -> Result<Arc<Container>> {
-        unimplemented!()
-    }
-    /// Newest first.
-    pub fn list(&self) -> Vec<Arc<Container>> {
-        unimplemented!()
-    }
-    /// Bytes of the writable layer, for `inspect --size` and `ps --size`.
-    pub async fn size(&self, _key: &str) -> Result<u64> {
-        unimplemented!()
-    }
-    pub async fn attach(&self, _key: &str, _options: AttachOptions) -> Result<Streams> {
-        unimplemented!()
-    }
-    pub async fn resize(&self, _key: &str, _rows: u16, _columns: u16) -> Result<()> {
-        unimplemented!()
-    }
-    pub async fn logs(&self, _key: &str, _query: LogQuery) -> Result<mpsc::Receiver<Result<LogLine>>> {
-        unimplemented!()
-    }
-    /// `(pid, rest of the line of ps)`-free: pids of all processes in the container, as the host sees them.
-    pub async fn processes(&self, _key: &str) -> Result<Vec<i32>> {
-        unimplemented!()
-    }
-    /// What was done at the last start; kept for a while after the container is gone.
-    pub fn timeline(&self, _key: &str) -> Result<Timeline> {
-        unimplemented!()
-    }
-
-    // ---- exec sessions
-    pub async fn exec_create(&self, _key: &str, _config: ExecConfig) -> Result<String> {
-        unimplemented!()
-    }
-    /// With `attach`, from the first byte.
-    pub async fn exec_start(&self, _id: &str, _attach: Option<AttachOptions>) -> Result<Option<Streams>> {
-        unimplemented!()
-    }
-    pub async fn exec_resize(&self, _id: &str, _rows: u16, _columns: u16) -> Result<()> {
-        unimplemented!()
-    }
-    pub fn exec_inspect(&self, _id: &str) -> Result<Exec> {
-        unimplemented!()
-    }
-
-    // ---- images
-    pub async fn images(&self) -> Result<Vec<Image>> {
-        unimplemented!()
-    }
-    pub async fn image(&self, _name: &str) -> Result<Image> {
-        unimplemented!()
-    }
-    /// Unpacks and publishes everything in the archive, or nothing.
-    pub async fn load(&self, _archive: impl Read + Send + 'static) -> Result<Vec<Image>> {
-        unimplemented!()
-    }
-    pub async fn import(&self, _rootfs: impl Read + Send + 'static, _how: Import) -> Result<Image> {
-        unimplemented!()
-    }
-    pub async fn tag(&self, _image: &str, _name: &str) -> Result<()> {
-        unimplemented!()
-    }
-    /// What Docker answers: names untagged, images deleted.
-    pub async fn remove_image(&self, _name: &str, _force: bool) -> Result<Vec<RemovedImage>> {
-        unimplemented!()
-    }
-
-    // ---- the engine itself
-    pub async fn info(&self) -> Result<Info> {
-        unimplemented!()
-    }
-    /// From now on.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        unimplemented!()
-    }
-    /// The last few hundred, for `events --since`.
-    pub fn recent_events(&self) -> Vec<Event> {
-        unimplemented!()
-    }
-}
-
-/// One line of `rmi`'s answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemovedImage {
-    /// A name.
-    Untagged(String),
-    /// An image or layer.
-    Deleted(String),
-}
-
-/// A wait that knows its container.
-#[derive(Debug)]
-pub struct Waiting {}
-
-impl Waiting {
-    /// Until it is so.
-    #[allow(clippy::unused_async)]
-    pub async fn done(self) -> Waited {
-        unimplemented!()
-    }
+/// Runs what waits for a disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(Kind::Internal, format!("a worker thread failed: {error}")))
 }

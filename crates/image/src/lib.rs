@@ -130,6 +130,11 @@ impl Images {
         unimplemented!()
     }
 
+    /// Lets go of staged images that will not be published: blobs that nobody else needs go.
+    pub fn discard(&self, _staged: Vec<Staged>) -> Result<(), Error> {
+        unimplemented!()
+    }
+
     /// Gives `image` another name.
     pub fn tag(&self, _image: &Digest, _name: &Reference) -> Result<(), Error> {
         unimplemented!()

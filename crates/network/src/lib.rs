@@ -2,7 +2,7 @@
 //!
 //! Here stand `none` (a namespace of its own, loopback up) and `host` (no namespace). Knows no containers, no Docker.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 /// What a container asks of its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,20 +16,18 @@ pub enum Mode {
 /// What must be done for one container, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// For the runtime's spec: create a new namespace, join this one, or none at all.
+    /// Where its interfaces live.
     pub namespace: Namespace,
-    /// Whether the loopback device must be brought up in it (the runtime's own namespace comes up by its own step).
-    pub addresses: Vec<IpAddr>,
 }
 
-/// Where the container's interfaces live.
+/// Where a container's interfaces live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespace {
-    /// The runtime makes it.
+    /// In one that the runtime makes, with a loopback that is up (runtime-spec, config-linux.md: it brings it up).
     New,
-    /// The host's.
+    /// In the host's.
     Host,
-    /// Made before; a path to it.
+    /// In one made before; a path to it.
     Path(PathBuf),
 }
 
@@ -39,8 +37,5 @@ pub fn plan(mode: &Mode) -> Plan {
         Mode::None => Namespace::New,
         Mode::Host => Namespace::Host,
     };
-    Plan {
-        namespace,
-        addresses: Vec::new(),
-    }
+    Plan { namespace }
 }

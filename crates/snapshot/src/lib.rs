@@ -34,8 +34,8 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Frees the name `key` at once and its space soon after. Unknown keys are fine.
     fn remove(&self, key: &str) -> Result<(), Error>;
 
-    /// Removes the uppermost layer of `chain`. The caller knows that nobody uses it.
-    fn forget(&self, chain: &[Digest]) -> Result<(), Error>;
+    /// Removes a layer by its name on disk (see [`Driver::layer_name`]). The caller knows that nobody uses it.
+    fn forget(&self, layer: &str) -> Result<(), Error>;
 
     /// Every snapshot on disk.
     fn snapshots(&self) -> Result<Vec<String>, Error>;
@@ -128,4 +128,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Opens the driver that suits `root`.
+pub fn open(_root: &std::path::Path) -> Result<Box<dyn Driver>, Error> {
+    unimplemented!()
 }

@@ -3,9 +3,22 @@
 //! A record is damaged alone: it is set aside and named, and everything else is served. A file that is damaged
 //! as a whole is set aside too, and the copy made at the last good start takes its place.
 
-use std::path::{Path, PathBuf};
+mod file;
+mod journal;
+mod record;
 
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use serde::{Serialize, de::DeserializeOwned};
+
+use journal::{Entry, Journal, SEQUENCE, next_sequence};
+use record::Unreadable;
 
 /// A table: what kind of thing its records describe. The schema's version is part of every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +49,9 @@ pub struct Damaged {
     pub set_aside: PathBuf,
 }
 
+/// The readable records of a table by key, and those that could not be read.
+pub type All<T> = (Vec<(String, T)>, Vec<Damaged>);
+
 /// What went wrong, and with which file or record.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,44 +65,221 @@ pub enum Error {
     },
 }
 
+impl Error {
+    fn new(what: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self::Failed {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// The records of one daemon. Cheap to share behind an `Arc`; calls are synchronous and short.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    database: Database,
+    /// One writer at a time, so that the journal is in the order of the commits.
+    journal: Mutex<Journal>,
+    path: PathBuf,
+    set_aside: PathBuf,
+    recovered: Vec<String>,
+    /// Held until the end: one process at a time.
+    _lock: File,
+}
 
 impl Store {
     /// Opens or makes `records.redb` under `dir`; one process at a time.
-    pub fn open(_dir: &Path) -> Result<Self, Error> {
-        unimplemented!()
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let opened = file::open(dir)?;
+        let store = Self {
+            database: opened.database,
+            journal: Mutex::new(Journal::open(&dir.join("records.journal"))?),
+            path: opened.path,
+            set_aside: opened.set_aside,
+            recovered: opened.recovered,
+            _lock: opened.lock,
+        };
+        store.replay()?;
+        Ok(store)
     }
 
-    /// One record.
-    pub fn get<T: DeserializeOwned>(&self, _table: Table, _key: &str) -> Result<Option<T>, Error> {
-        unimplemented!()
+    /// What had to be done to open it, for the log: which file was set aside, where to, and what took its place.
+    pub fn recovered(&self) -> &[String] {
+        &self.recovered
     }
 
-    /// Writes one record.
+    /// One record. A damaged one is set aside and is an error once; one that a newer program wrote is left alone
+    /// and is always an error.
+    pub fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, Error> {
+        let what = || format!("read {}/{key}", table.name);
+        let transaction = self.database.begin_read().map_err(|e| Error::new(what(), e))?;
+        let open = match transaction.open_table(definition(table.name)) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            open => open.map_err(|e| Error::new(what(), e))?,
+        };
+        let Some(bytes) = open.get(key).map_err(|e| Error::new(what(), e))? else {
+            return Ok(None);
+        };
+        match record::read(table, bytes.value()) {
+            Ok(value) => Ok(Some(value)),
+            Err(unreadable) => {
+                let damaged = self.set_aside(table, key, &unreadable, bytes.value())?;
+                let place = damaged.set_aside.display();
+                Err(Error::new(
+                    what(),
+                    format!("{}; its bytes are in {place}", damaged.reason),
+                ))
+            }
+        }
+    }
+
+    /// Writes one record. A record that a newer program wrote is not overwritten.
     pub fn put<T: Serialize>(
         &self,
-        _table: Table,
-        _key: &str,
-        _value: &T,
-        _how: Durability,
+        table: Table,
+        key: &str,
+        value: &T,
+        how: Durability,
     ) -> Result<(), Error> {
-        unimplemented!()
+        let what = format!("write {}/{key}", table.name);
+        let bytes = record::write(table, value).map_err(|e| Error::new(&what, e))?;
+        self.write(table, key, Some(&bytes), how)
+            .map_err(|e| Error::new(what, e))?;
+        Ok(())
     }
 
-    /// Removes one record; whether it was there.
-    pub fn delete(&self, _table: Table, _key: &str, _how: Durability) -> Result<bool, Error> {
-        unimplemented!()
+    /// Removes one record; whether it was there. A record that a newer program wrote is not removed.
+    pub fn delete(&self, table: Table, key: &str, how: Durability) -> Result<bool, Error> {
+        self.write(table, key, None, how)
+            .map_err(|e| Error::new(format!("delete {}/{key}", table.name), e))
     }
 
-    /// All readable records in order of their keys, and those that had to be set aside.
-    pub fn all<T: DeserializeOwned>(&self, _table: Table) -> Result<(Vec<(String, T)>, Vec<Damaged>), Error> {
-        unimplemented!()
+    /// All readable records in order of their keys, and those that had to be set aside or, if a newer program wrote
+    /// them, were left where they are.
+    pub fn all<T: DeserializeOwned>(&self, table: Table) -> Result<All<T>, Error> {
+        let mut good = Vec::new();
+        let mut bad = Vec::new();
+        self.each(table.name, &mut |key, bytes| match record::read(table, bytes) {
+            Ok(value) => good.push((key.to_owned(), value)),
+            Err(unreadable) => bad.push((key.to_owned(), unreadable, bytes.to_vec())),
+        })
+        .map_err(|e| Error::new(format!("read {}", table.name), e))?;
+        let damaged = bad
+            .into_iter()
+            .map(|(key, unreadable, bytes)| self.set_aside(table, &key, &unreadable, &bytes))
+            .collect::<Result<_, _>>()?;
+        Ok((good, damaged))
     }
 
-    /// Everything, readable: `{"containers": {"3f0c…": {…}}, …}`.
+    /// Everything, readable: `{"containers": {"3f0c…": {…}}, …}`. A damaged record is shown as its text.
     pub fn dump(&self) -> Result<String, Error> {
-        unimplemented!()
+        self.everything()
+            .map_err(|e| Error::new(format!("read {}", self.path.display()), e))
     }
+
+    fn everything(&self) -> Result<String, redb::Error> {
+        let mut names: Vec<_> = self
+            .database
+            .begin_read()?
+            .list_tables()?
+            .map(|table| table.name().to_owned())
+            .filter(|name| name != SEQUENCE.name())
+            .collect();
+        names.sort();
+        let mut tables = serde_json::Map::new();
+        for name in names {
+            let mut records = serde_json::Map::new();
+            self.each(&name, &mut |key, bytes| {
+                records.insert(key.to_owned(), record::show(bytes));
+            })?;
+            tables.insert(name, records.into());
+        }
+        Ok(format!("{:#}", serde_json::Value::from(tables)))
+    }
+
+    fn each(&self, table: &str, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let open = match transaction.open_table(definition(table)) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            open => open?,
+        };
+        for entry in open.iter()? {
+            let (key, bytes) = entry?;
+            visit(key.value(), bytes.value());
+        }
+        Ok(())
+    }
+
+    /// Writes or removes a record; whether there was one.
+    fn write(
+        &self,
+        table: Table,
+        key: &str,
+        bytes: Option<&[u8]>,
+        how: Durability,
+    ) -> Result<bool, Box<dyn std::error::Error>> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transaction = self.database.begin_write()?;
+        let sequence = next_sequence(&transaction)?;
+        let (there, newer) = {
+            let mut open = transaction.open_table(definition(table.name))?;
+            let old = match bytes {
+                Some(bytes) => open.insert(key, bytes)?,
+                None => open.remove(key)?,
+            };
+            let newer = old.as_ref().and_then(|old| record::newer(table, old.value()));
+            (old.is_some(), newer)
+        };
+        if let Some(newer) = newer {
+            transaction.abort()?;
+            return Err(newer.into());
+        }
+        if how == Durability::Relaxed && journal.has_room() {
+            // redb keeps such a commit in memory only; the journal is what survives a killed daemon.
+            journal.append(&Entry {
+                sequence,
+                table: table.name,
+                key,
+                record: bytes,
+            })?;
+            transaction.set_durability(redb::Durability::None)?;
+            transaction.commit()?;
+        } else {
+            transaction.commit()?;
+            journal.clear();
+        }
+        Ok(there)
+    }
+
+    /// Brings back what was written relaxed since the last durable write of a daemon that did not end well.
+    fn replay(&self) -> Result<(), Error> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal
+            .replay(&self.database)
+            .map_err(|e| Error::new(format!("replay the journal of {}", self.path.display()), e))
+    }
+
+    /// Moves the bytes of a damaged record to a file of their own. One of a newer program stays.
+    fn set_aside(&self, table: Table, key: &str, why: &Unreadable, bytes: &[u8]) -> Result<Damaged, Error> {
+        let reason = why.to_string();
+        if matches!(why, Unreadable::Newer { .. }) {
+            return Ok(Damaged {
+                key: key.to_owned(),
+                reason,
+                set_aside: self.path.clone(),
+            });
+        }
+        let name = format!("{}-{}-{}.json", table.name, file::plain(key), file::now());
+        let set_aside = file::write_aside(&self.set_aside, &name, bytes)?;
+        self.delete(table, key, Durability::Durable)?;
+        Ok(Damaged {
+            key: key.to_owned(),
+            reason,
+            set_aside,
+        })
+    }
+}
+
+fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {
+    TableDefinition::new(name)
 }

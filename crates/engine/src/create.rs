@@ -1,0 +1,171 @@
+//! `create`: an image and a request become a container that can be started.
+
+use std::fs;
+
+use jiff::Timestamp;
+use oci::{Digest, image::Config as ImageDefaults};
+use snapshot::{InitEntry, InitKind, Prepare};
+
+use crate::{
+    Created, Engine, Image, LastRun, State, blocking,
+    config::{Config, Network},
+    error::{Error, Result},
+    handle::{Handle, Record},
+    names,
+    open::make_directory,
+    spec::override_env,
+    start::check_sources,
+    undo::Undo,
+    validate,
+};
+
+/// What stands in every container's init layer, where its image has no such thing.
+const INIT: [InitEntry; 12] = [
+    entry("/.dockerenv", InitKind::File),
+    entry("/dev", InitKind::Directory),
+    entry("/dev/pts", InitKind::Directory),
+    entry("/dev/shm", InitKind::Directory),
+    entry("/dev/console", InitKind::File),
+    entry("/etc", InitKind::Directory),
+    entry("/etc/hosts", InitKind::File),
+    entry("/etc/hostname", InitKind::File),
+    entry("/etc/resolv.conf", InitKind::File),
+    entry("/etc/mtab", InitKind::Link("/proc/mounts")),
+    entry("/proc", InitKind::Directory),
+    entry("/sys", InitKind::Directory),
+];
+
+const fn entry(path: &'static str, kind: InitKind) -> InitEntry {
+    InitEntry { path, kind }
+}
+
+impl Engine {
+    /// Makes a container of `config` under `name`, or under one made up. Nothing is left of it on failure.
+    pub async fn create(&self, name: Option<&str>, mut config: Config) -> Result<Created> {
+        validate::check(&config, self.0.host.cpus)?;
+        self.runtime(&config.host.runtime)?;
+        let image = self.image(&config.image).await?;
+        let mut warnings = notices(&config);
+        let chain: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        merge(&mut config, &image)?;
+        if !config.volumes.is_empty() {
+            let paths = config.volumes.join(", ");
+            warnings.push(format!(
+                "The image declares volumes ({paths}); their data is kept in the container's writable layer."
+            ));
+        }
+
+        let id = names::id()?;
+        let mut undo = Undo::default();
+        let name = self.0.containers.take_name(name, &id)?;
+        undo.push({
+            let (engine, name) = (self.clone(), name.clone());
+            move || engine.0.containers.free_name(&name)
+        });
+        let record = Record {
+            name,
+            created: Timestamp::now(),
+            config,
+            state: State::Created,
+            last: LastRun::default(),
+            chain,
+        };
+        self.prepare(&id, &record, &mut undo).await?;
+        let container = self.fresh(&id, &record);
+        check_sources(&container)?;
+        self.write_record(&id, &record)?;
+        undo.defuse();
+        self.0.events.container(&container, "create", &[]);
+        self.0
+            .containers
+            .insert(Handle::new(container, record.chain).into());
+        Ok(Created { id, warnings })
+    }
+
+    async fn prepare(&self, id: &str, record: &Record, undo: &mut Undo) -> Result<()> {
+        undo.push({
+            let (engine, id) = (self.clone(), id.to_owned());
+            move || {
+                let _ = engine.0.snapshots.remove(&id);
+                let _ = fs::remove_dir_all(engine.home(&id));
+            }
+        });
+        make_directory(&self.home(id), 0o700)?;
+        let (snapshots, id, record) = (self.0.snapshots.clone(), id.to_owned(), record.clone());
+        let prepared = blocking(move || {
+            let volatile = record.config.host.auto_remove;
+            let request = Prepare {
+                chain: &record.chain,
+                init: &INIT,
+                ids: &record.config.ids,
+                volatile,
+            };
+            snapshots.prepare(&id, &request)
+        });
+        Ok(prepared.await??)
+    }
+}
+
+/// What the user should know of this request, whether or not it succeeds later.
+fn notices(config: &Config) -> Vec<String> {
+    let mut notices = Vec::new();
+    if config.host.network == Network::Default {
+        let text = "This engine has no bridge network yet: the container has a working loopback and nothing else. \
+                    Say --network none to accept that, or --network host to use the host's network.";
+        notices.push(text.to_owned());
+    }
+    notices
+}
+
+/// Fills what the request leaves open with what the image says, as Docker does.
+fn merge(config: &mut Config, image: &Image) -> Result<()> {
+    let defaults: &ImageDefaults = &image.config.config;
+    config.image_id = Some(image.id.clone());
+    // A new entrypoint leaves the image's command behind; one empty word is how Docker's clients say "none".
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty)
+        && config.command.as_ref().is_none_or(Vec::is_empty)
+    {
+        config.command.clone_from(&defaults.cmd);
+    }
+    match config.entrypoint.as_deref() {
+        None => config.entrypoint.clone_from(&defaults.entrypoint),
+        Some([word]) if word.is_empty() => config.entrypoint = None,
+        Some(_) => {}
+    }
+    let words = config
+        .entrypoint
+        .iter()
+        .flatten()
+        .chain(config.command.iter().flatten());
+    if words.count() == 0 {
+        return Err(Error::new(crate::Kind::Invalid, "no command specified"));
+    }
+    let mut env = defaults.env.clone();
+    override_env(&mut env, &config.env);
+    config.env = env;
+    for (key, value) in &defaults.labels {
+        config.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    for (own, image) in [
+        (&mut config.working_dir, &defaults.working_dir),
+        (&mut config.user, &defaults.user),
+    ] {
+        if own.is_empty() {
+            own.clone_from(image);
+        }
+    }
+    if config.stop_signal.is_empty() {
+        config.stop_signal = defaults.stop_signal.clone().unwrap_or_default();
+    }
+    add_missing(&mut config.exposed_ports, defaults.exposed_ports.iter());
+    add_missing(&mut config.volumes, defaults.volumes.iter());
+    Ok(())
+}
+
+fn add_missing<'a>(own: &mut Vec<String>, image: impl Iterator<Item = &'a String>) {
+    for value in image {
+        if !own.contains(value) {
+            own.push(value.clone());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! One container in memory: what is published of it, and who may change it.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use oci::Digest;
+use serde::{Deserialize, Serialize};
+use store::{Durability, Table};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    AttachOptions, Config, Container, Frame, Input, LastRun, State, error::Result, locked, state::Event,
+};
+
+/// Container records.
+pub(crate) const CONTAINERS: Table = Table {
+    name: "containers",
+    version: 1,
+};
+
+/// What of a container is kept on disk; the rest is found again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) config: Config,
+    pub(crate) state: State,
+    pub(crate) last: LastRun,
+    /// Diff ids of the image's layers: they stay while this container does, even if the image goes.
+    pub(crate) chain: Vec<Digest>,
+}
+
+/// What readers and waiters see.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    pub(crate) container: Arc<Container>,
+    /// How often it has ended since the daemon started.
+    pub(crate) exits: u64,
+    pub(crate) gone: bool,
+}
+
+/// A client that attached before there was a process.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) options: AttachOptions,
+    pub(crate) output: mpsc::Sender<Frame>,
+    pub(crate) input: mpsc::Receiver<Input>,
+}
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) id: String,
+    pub(crate) chain: Vec<Digest>,
+    published: watch::Sender<Published>,
+    /// Held by the verb that is at work.
+    pub(crate) verb: tokio::sync::Mutex<()>,
+    /// Held as long as a shim lives, so that a start waits for the end of the one before.
+    pub(crate) shim: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) waiting: Mutex<Vec<Attachment>>,
+}
+
+impl Handle {
+    pub(crate) fn new(container: Container, chain: Vec<Digest>) -> Self {
+        let id = container.id.clone();
+        let first = Published {
+            container: Arc::new(container),
+            exits: 0,
+            gone: false,
+        };
+        Self {
+            id,
+            chain,
+            published: watch::Sender::new(first),
+            verb: tokio::sync::Mutex::default(),
+            shim: Arc::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The container as it is now.
+    pub(crate) fn now(&self) -> Arc<Container> {
+        self.published.borrow().container.clone()
+    }
+
+    /// Follows it from now on.
+    pub(crate) fn follow(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
+    }
+
+    /// Publishes a changed container.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Container)) {
+        self.published.send_modify(|published| {
+            let mut container = Container::clone(&published.container);
+            change(&mut container);
+            published.container = Arc::new(container);
+        });
+    }
+
+    /// Goes to the state after `event`, and publishes that with what else `change` does to it.
+    pub(crate) fn pass(&self, event: Event, change: impl FnOnce(&mut Container)) -> Result<()> {
+        let mut outcome = Ok(());
+        self.published
+            .send_if_modified(|published| match published.container.state.next(event) {
+                Ok(next) => {
+                    let mut container = Container::clone(&published.container);
+                    container.state = next;
+                    change(&mut container);
+                    published.container = Arc::new(container);
+                    published.exits += u64::from(event == Event::Exited);
+                    true
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    false
+                }
+            });
+        outcome
+    }
+
+    /// Tells everybody that it is no more.
+    pub(crate) fn vanish(&self) {
+        locked(&self.waiting).clear();
+        self.published.send_modify(|published| published.gone = true);
+    }
+
+    /// What must be on disk of it.
+    pub(crate) fn record(&self) -> Record {
+        let Container {
+            name,
+            created,
+            config,
+            state,
+            last,
+            ..
+        } = Container::clone(&self.now());
+        Record {
+            name,
+            created,
+            config,
+            state,
+            last,
+            chain: self.chain.clone(),
+        }
+    }
+}
+
+/// A container that vanishes on exit owes nobody a write that survives a power cut.
+pub(crate) fn durability(config: &Config) -> Durability {
+    if config.host.auto_remove {
+        Durability::Relaxed
+    } else {
+        Durability::Durable
+    }
+}

@@ -1,0 +1,351 @@
+//! Opening an engine: take the roots, open the records, adopt what runs, sweep what nobody owns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use image::Images;
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
+use shim::protocol::{Exit, Request};
+use snapshot::Driver;
+use store::{Damaged, Durability, Store, Table};
+use trace::Timeline;
+
+use crate::{
+    Container, Engine, Files, Options, State,
+    config::Log,
+    error::{Error, Kind, Result},
+    events::Events,
+    exec::Session,
+    handle::{CONTAINERS, Handle, Record},
+    host::Host,
+    names,
+    registry::Registry,
+    shim::Line,
+};
+
+/// Facts about the engine itself.
+const ENGINE: Table = Table {
+    name: "engine",
+    version: 1,
+};
+/// Of a container's record, in its directory under the data root.
+const COPY: &str = "record.json";
+/// Docker's exit code for what a reboot ended.
+const ENDED_BY_REBOOT: i32 = 255;
+const LOST: i32 = 137;
+
+/// What all clones of an [`Engine`] share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: Options,
+    pub(crate) store: Arc<Store>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) snapshots: Arc<dyn Driver>,
+    pub(crate) containers: Registry,
+    pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
+    pub(crate) events: Events,
+    /// The last few starts, newest last, also of containers that are gone.
+    pub(crate) timelines: Mutex<VecDeque<(String, Timeline)>>,
+    pub(crate) host: Host,
+    pub(crate) engine_id: String,
+    /// What was damaged at start, for `info`.
+    pub(crate) warnings: Vec<String>,
+    /// knarr's own runtime, sealed: no container can change what the next one is started by (CVE-2019-5736).
+    pub(crate) runtime: OwnedFd,
+    _lock: fs::File,
+}
+
+impl Engine {
+    /// Takes the roots (one engine each), opens the records, and adopts what runs.
+    pub async fn open(options: Options) -> Result<Self> {
+        let lock = take_roots(&options)?;
+        let store = Arc::new(Store::open(&options.data_root).map_err(Error::internal)?);
+        let images = Arc::new(Images::open(&options.data_root, store.clone())?);
+        let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root.join("overlay"))?.into();
+        let runtime = seal(&options.runtime)
+            .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
+        let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
+        let engine = Self(Arc::new(Inner {
+            engine_id: engine_id(&store)?,
+            warnings: damaged.iter().map(describe_damage).collect(),
+            host: Host::look(),
+            events: Events::new(),
+            containers: Registry::default(),
+            execs: Mutex::default(),
+            timelines: Mutex::default(),
+            options,
+            store,
+            images,
+            snapshots,
+            runtime,
+            _lock: lock,
+        }));
+        for warning in &engine.0.warnings {
+            tracing::error!("{warning}");
+        }
+        let (recovered, unreadable) = engine.copies_without_record(&records);
+        for (id, record) in records.into_iter().chain(recovered) {
+            engine.adopt(id, record).await;
+        }
+        // What an unreadable record owned must not be swept: it is all that is left of the container.
+        if unreadable == 0 {
+            engine.sweep().await;
+        }
+        Ok(engine)
+    }
+
+    /// Containers whose record was lost with the store, by the readable copy that lies beside their data; and how
+    /// many copies cannot be read either.
+    fn copies_without_record(&self, known: &[(String, Record)]) -> (Vec<(String, Record)>, usize) {
+        let (mut recovered, mut unreadable) = (Vec::new(), 0);
+        for id in directories(&self.0.options.data_root.join("containers")) {
+            if known.iter().any(|(have, _)| *have == id) {
+                continue;
+            }
+            let Ok(text) = fs::read(self.home(&id).join(COPY)) else {
+                continue; // A creation that never finished.
+            };
+            match serde_json::from_slice::<Record>(&text) {
+                Ok(record) => {
+                    tracing::warn!("container {id}: its record was lost and is restored from its copy");
+                    recovered.push((id, record));
+                }
+                Err(error) => {
+                    unreadable += 1;
+                    tracing::error!("container {id}: its record is lost, and its copy is damaged: {error}");
+                }
+            }
+        }
+        (recovered, unreadable)
+    }
+
+    /// Brings one container back as it is now: running under its shim, ended while nobody looked, or at rest.
+    async fn adopt(&self, id: String, record: Record) {
+        let inner = &self.0;
+        if let Err(error) = inner.containers.take_name(Some(&record.name), &id) {
+            tracing::error!("container {id}: {error}; it is left as it is");
+            return;
+        }
+        let directory = self.bundle(&id);
+        let (kept, container) = (record.state.clone(), self.container(id, &record));
+        let handle = Arc::new(Handle::new(container, record.chain));
+        inner.containers.insert(handle.clone());
+        let found = match Line::connect(&directory).await {
+            Ok(mut line) => line
+                .ask_state(&Request::Watch)
+                .await
+                .ok()
+                .map(|state| (line, state)),
+            Err(_) => None,
+        };
+        match found {
+            Some((line, state)) if state.started_at.is_some() => self.resume(&handle, line, state).await,
+            Some((mut line, _)) => {
+                let _ = line.ask(&Request::Discard).await;
+            }
+            None => self.settle(&handle, &kept, &directory).await,
+        }
+        self.forget_if_over(&handle).await;
+    }
+
+    /// No shim is there: it ended in order, was lost, or the machine was restarted.
+    async fn settle(&self, handle: &Arc<Handle>, kept: &State, directory: &Path) {
+        let exit: Option<Exit> = fs::read(directory.join("exit.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        let was_running = kept.pid().is_some();
+        let last = match exit {
+            Some(exit) => Some((
+                exit.code,
+                Timestamp::from_nanosecond(exit.at.into()).ok(),
+                exit.oom_killed,
+                "",
+            )),
+            None if directory.exists() && was_running => {
+                self.clear_runtime(&handle.id).await;
+                Some((LOST, None, false, "its shim was lost"))
+            }
+            None if was_running => Some((ENDED_BY_REBOOT, None, false, "")),
+            None => None,
+        };
+        if let Some((code, at, oom_killed, error)) = last {
+            handle.change(|container| {
+                container.state = State::Exited;
+                container.last.exit_code = code;
+                container.last.finished_at = Some(at.unwrap_or_else(Timestamp::now));
+                container.last.oom_killed = oom_killed;
+                error.clone_into(&mut container.last.error);
+            });
+            self.save(handle);
+        }
+        let _ = fs::remove_dir_all(directory);
+    }
+
+    /// A container that was to vanish on exit, and has ended while no daemon was there.
+    async fn forget_if_over(&self, handle: &Arc<Handle>) {
+        let container = handle.now();
+        if container.config.host.auto_remove && matches!(container.state, State::Exited | State::Removing) {
+            let _ = self.remove(&handle.id, false).await;
+        }
+    }
+
+    fn container(&self, id: String, record: &Record) -> Container {
+        let home = self.home(&id);
+        let state = match record.state {
+            // Whether it runs is found again, never believed.
+            State::Running { .. } | State::Paused { .. } => State::Exited,
+            ref state => state.clone(),
+        };
+        Container {
+            name: record.name.clone(),
+            created: record.created,
+            config: record.config.clone(),
+            state,
+            last: record.last.clone(),
+            execs: Vec::new(),
+            log_path: self.log_path(&id, &record.config.host.log),
+            storage: self.0.snapshots.describe(&id).unwrap_or_default(),
+            files: Files {
+                hostname: home.join("hostname"),
+                hosts: home.join("hosts"),
+                resolv_conf: home.join("resolv.conf"),
+            },
+            id,
+        }
+    }
+
+    /// A container that was just made.
+    pub(crate) fn fresh(&self, id: &str, record: &Record) -> Container {
+        self.container(id.to_owned(), record)
+    }
+
+    /// Snapshots, directories and layers that no record knows are left-overs of a crash.
+    async fn sweep(&self) {
+        let known: BTreeSet<String> = self
+            .0
+            .containers
+            .all()
+            .iter()
+            .map(|handle| handle.id.clone())
+            .collect();
+        for id in directories(&self.0.options.exec_root.join("containers")).difference(&known) {
+            tracing::warn!("container {id} has no record: ending what is left of it");
+            self.clear_runtime(id).await;
+            let _ = fs::remove_dir_all(self.bundle(id));
+        }
+        for id in directories(&self.0.options.data_root.join("containers")).difference(&known) {
+            let _ = fs::remove_dir_all(self.home(id));
+        }
+        for key in self.0.snapshots.snapshots().unwrap_or_default() {
+            if !known.contains(&key) {
+                let _ = self.0.snapshots.remove(&key);
+            }
+        }
+        self.forget_layers();
+    }
+
+    /// Where what survives a reboot is kept of a container: its log and its files.
+    pub(crate) fn home(&self, id: &str) -> PathBuf {
+        self.0.options.data_root.join("containers").join(id)
+    }
+
+    /// Where a running container's bundle lies.
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.0.options.exec_root.join("containers").join(id)
+    }
+
+    fn log_path(&self, id: &str, log: &Log) -> Option<PathBuf> {
+        matches!(log, Log::JsonFile { .. }).then(|| self.home(id).join(format!("{id}-json.log")))
+    }
+
+    /// Writes a container's record; a failure is reported, and the next write tries again.
+    pub(crate) fn save(&self, handle: &Handle) {
+        if let Err(error) = self.write_record(&handle.id, &handle.record()) {
+            tracing::error!("container {}: {error}", handle.id);
+        }
+    }
+
+    /// The record in the store, and a copy beside the container's data for the day when the store is lost.
+    pub(crate) fn write_record(&self, id: &str, record: &Record) -> Result<()> {
+        let how = crate::handle::durability(&record.config);
+        self.0
+            .store
+            .put(CONTAINERS, id, record, how)
+            .map_err(Error::internal)?;
+        crate::start::write_json(&self.home(id).join(COPY), record)
+    }
+}
+
+fn take_roots(options: &Options) -> Result<fs::File> {
+    let Options {
+        data_root, exec_root, ..
+    } = options;
+    make_directory(data_root, 0o710)?;
+    make_directory(exec_root, 0o711)?;
+    make_directory(&exec_root.join("containers"), 0o700)?;
+    make_directory(&data_root.join("containers"), 0o700)?;
+    let path = exec_root.join("lock");
+    let lock = fs::File::create(&path).map_err(|error| Error::at("create", &path, &error))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "another knarr daemon uses {}: stop it, or choose other roots with --exec-root and --data-root",
+                exec_root.display()
+            ),
+        )),
+        Err(error) => Err(Error::at("lock", &path, &error.into())),
+    }
+}
+
+/// Makes a directory that only its owner (and, by `mode`, a group) may enter; one that exists is left as it is.
+pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|error| Error::at("create directory", path, &error))
+}
+
+/// A copy of `program` that nobody can change any more.
+fn seal(program: &Path) -> io::Result<OwnedFd> {
+    let memfd = memfd_create("knarr-runtime", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut copy = fs::File::from(memfd);
+    io::copy(&mut fs::File::open(program)?, &mut copy)?;
+    fcntl_add_seals(
+        &copy,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
+    Ok(copy.into())
+}
+
+fn engine_id(store: &Store) -> Result<String> {
+    if let Some(id) = store.get(ENGINE, "id").map_err(Error::internal)? {
+        return Ok(id);
+    }
+    let id = names::id()?;
+    store
+        .put(ENGINE, "id", &id, Durability::Durable)
+        .map_err(Error::internal)?;
+    Ok(id)
+}
+
+fn describe_damage(damaged: &Damaged) -> String {
+    format!(
+        "the record of container {} is damaged ({}); its bytes are kept in {}",
+        damaged.key,
+        damaged.reason,
+        damaged.set_aside.display()
+    )
+}
+
+fn directories(path: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

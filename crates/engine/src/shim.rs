@@ -1,0 +1,195 @@
+//! The engine's end of the line to a shim: tokio around the types of [`shim::protocol`].
+
+use std::{io, os::fd::AsRawFd, path::Path};
+
+use bytes::{Buf, Bytes, BytesMut};
+use shim::protocol::{Event, MAX_FRAME, MAX_MESSAGE, Reply, Request, STDERR, STDIN, STDOUT, State};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::mpsc,
+};
+
+use crate::{
+    Frame, Input,
+    error::{Error, Kind, Result},
+};
+
+/// A connection that carries messages.
+#[derive(Debug)]
+pub(crate) struct Line {
+    stream: UnixStream,
+    buffer: BytesMut,
+}
+
+impl Line {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// Connects to the shim of the bundle `directory`. Its path may be longer than a socket address holds (108
+    /// bytes), so the address goes through an open descriptor.
+    pub(crate) async fn connect(directory: &Path) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags, open};
+        let handle = open(
+            directory,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let address = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
+        Ok(Self::new(UnixStream::connect(address).await?))
+    }
+
+    /// One request, one reply; an error reply becomes an error.
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply> {
+        self.send(request).await.map_err(|error| lost(&error))?;
+        self.reply().await
+    }
+
+    /// The next reply.
+    pub(crate) async fn reply(&mut self) -> Result<Reply> {
+        let message = self.receive().await.map_err(|error| lost(&error))?;
+        let message =
+            message.ok_or_else(|| Error::new(Kind::Internal, "the container's shim ended unexpectedly"))?;
+        match serde_json::from_slice(&message) {
+            Ok(Reply::Error { message }) => Err(Error::new(Kind::Internal, message)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Error::new(
+                Kind::Internal,
+                format!("the container's shim answers nonsense: {error}"),
+            )),
+        }
+    }
+
+    /// A request that is answered by a state.
+    pub(crate) async fn ask_state(&mut self, request: &Request) -> Result<State> {
+        self.send(request).await.map_err(|error| lost(&error))?;
+        self.reply_state().await
+    }
+
+    /// The next reply, which must be a state.
+    pub(crate) async fn reply_state(&mut self) -> Result<State> {
+        match self.reply().await? {
+            Reply::State(state) => Ok(*state),
+            other => Err(Error::new(
+                Kind::Internal,
+                format!("the container's shim answers out of turn: {other:?}"),
+            )),
+        }
+    }
+
+    /// The next event of a watch; none when the shim has gone.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        let message = self.receive().await.ok()??;
+        serde_json::from_slice(&message).ok()
+    }
+
+    async fn send(&mut self, request: &Request) -> io::Result<()> {
+        let body = serde_json::to_vec(request)?;
+        let mut message = Vec::with_capacity(4 + body.len());
+        message.extend((body.len() as u32).to_be_bytes());
+        message.extend(body);
+        self.stream.write_all(&message).await
+    }
+
+    async fn receive(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(header) = self.buffer.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*header);
+                if length > MAX_MESSAGE {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("a message of {length} bytes"),
+                    ));
+                }
+                if self.buffer.len() >= 4 + length as usize {
+                    self.buffer.advance(4);
+                    return Ok(Some(self.buffer.split_to(length as usize).freeze()));
+                }
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Joins the streams that this connection carries from now on to a pair of channels, until one side ends.
+    pub(crate) fn pump(self, output: mpsc::Sender<Frame>, input: mpsc::Receiver<Input>) {
+        let Self { stream, buffer } = self;
+        let (reader, writer) = stream.into_split();
+        let reading = tokio::spawn(pump_output(reader, buffer, output));
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = reading => {}
+                () = pump_input(writer, input) => {}
+            }
+        });
+    }
+}
+
+async fn pump_output(
+    mut reader: tokio::net::unix::OwnedReadHalf,
+    mut buffer: BytesMut,
+    output: mpsc::Sender<Frame>,
+) {
+    loop {
+        while let Some(frame) = next_frame(&mut buffer) {
+            if output.send(frame).await.is_err() {
+                return;
+            }
+        }
+        buffer.reserve(MAX_FRAME as usize);
+        tokio::select! {
+            read = reader.read_buf(&mut buffer) => if !matches!(read, Ok(1..)) { return },
+            () = output.closed() => return,
+        }
+    }
+}
+
+fn next_frame(buffer: &mut BytesMut) -> Option<Frame> {
+    loop {
+        let &[kind, _, _, _, a, b, c, d] = buffer.first_chunk::<8>()?;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if buffer.len() < 8 + length {
+            return None;
+        }
+        buffer.advance(8);
+        let data = buffer.split_to(length).freeze();
+        match kind {
+            STDOUT => return Some(Frame::Stdout(data)),
+            STDERR => return Some(Frame::Stderr(data)),
+            _ => {}
+        }
+    }
+}
+
+/// Ends without closing anything when the client vanishes: see [`Input`].
+async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mpsc::Receiver<Input>) {
+    while let Some(piece) = input.recv().await {
+        // An empty frame means close, so empty data must not become one.
+        let pieces: Vec<&[u8]> = match &piece {
+            Input::Data(data) => data.chunks(MAX_FRAME as usize).collect(),
+            Input::Close => vec![&[]],
+        };
+        for piece in pieces {
+            let mut header = [0; 8];
+            header[0] = STDIN;
+            header[4..].copy_from_slice(&(piece.len() as u32).to_be_bytes());
+            if writer.write_all(&header).await.is_err() || writer.write_all(piece).await.is_err() {
+                return;
+            }
+        }
+    }
+    // Output may still be wanted: hold the connection until the other direction ends.
+    std::future::pending::<()>().await;
+}
+
+fn lost(error: &io::Error) -> Error {
+    Error::new(
+        Kind::Internal,
+        format!("the container's shim cannot be reached: {error}"),
+    )
+}

@@ -1,0 +1,414 @@
+//! `start`: from a record to a process, in the order of ARCHITECTURE's table; each step pushes its undo.
+
+use std::{
+    fs, io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use oci::spec;
+use shim::protocol::{self, Reply, Request};
+use sys::Root;
+use tokio::net::UnixStream;
+use trace::Room;
+
+use crate::{
+    Container, Engine, State, blocking,
+    config::Log,
+    error::{Error, Kind, Result},
+    handle::Handle,
+    host, locked,
+    open::make_directory,
+    recorder::Recorder,
+    shim::Line,
+    spec::{self as bundle, Facts},
+    undo::Undo,
+    user::{self, Identity},
+};
+
+/// Where the runtimes that Debian and others install are found; `PATH` is not asked (rule R11).
+const RUNTIME_DIRECTORIES: [&str; 5] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+];
+
+/// An OCI runtime.
+pub(crate) struct Runtime {
+    program: PathBuf,
+    /// Knows `--trace` and time namespaces.
+    own: bool,
+}
+
+impl Engine {
+    /// Starts a container that does not run. Fails with [`Kind::NotModified`] if it does.
+    pub async fn start(&self, key: &str) -> Result<()> {
+        let handle = self.0.containers.find(key)?;
+        let _verb = handle.verb.lock().await;
+        let outcome = self.start_held(&handle).await;
+        if let Err(error) = &outcome
+            && error.kind != Kind::NotModified
+        {
+            self.start_failed(&handle, error);
+        }
+        outcome
+    }
+
+    /// The same, by a verb that already holds the container.
+    pub(crate) async fn start_held(&self, handle: &Arc<Handle>) -> Result<()> {
+        startable(&handle.now().state)?;
+        // The shim of the last run may still be tidying up.
+        drop(handle.shim.lock().await);
+        let container = handle.now();
+        let mut undo = Undo::default();
+        let mut steps = Recorder::start();
+        let directory = self.lay_out(&container, &mut steps).await?;
+        undo.push({
+            let directory = directory.clone();
+            move || drop(fs::remove_dir_all(directory))
+        });
+        let (line, state) = self.launch(handle, &directory, &mut steps).await?;
+        undo.defuse();
+        let mut timeline = steps.timeline;
+        timeline.join(state.timeline.clone());
+        self.keep_timeline(&container.id, timeline);
+        self.resume(handle, line, state).await;
+        self.0.events.container(&container, "start", &[]);
+        Ok(())
+    }
+
+    /// Everything that a shim needs to know, in the bundle's directory.
+    async fn lay_out(&self, container: &Container, steps: &mut Recorder) -> Result<PathBuf> {
+        let runtime = self.runtime(&container.config.host.runtime)?;
+        check_sources(container)?;
+        let network = network::plan(&bundle::network_mode(&container.config));
+        steps.step(
+            Room::Network,
+            "plan network",
+            vec![("namespace", format!("{:?}", network.namespace))],
+        );
+
+        let identity = self.identity(container).await?;
+        let facts = self.facts(container, identity, network, &runtime);
+        write_files(container, &facts)?;
+        steps.step(
+            Room::Engine,
+            "resolve user, write /etc files",
+            user_details(&facts.identity),
+        );
+
+        let root = self.0.snapshots.mounts(&container.id)?;
+        let layers = root
+            .iter()
+            .flat_map(|mount| &mount.options)
+            .map(|option| ("option", option.clone()));
+        steps.step(Room::Snapshot, "compose layers", layers.collect());
+
+        let directory = self.write_bundle(container, &facts, root, &runtime)?;
+        steps.step(
+            Room::Engine,
+            "write bundle",
+            vec![("directory", directory.display().to_string())],
+        );
+        Ok(directory)
+    }
+
+    /// From the bundle to a process that runs, under a shim that is watched.
+    async fn launch(
+        &self,
+        handle: &Arc<Handle>,
+        directory: &Path,
+        steps: &mut Recorder,
+    ) -> Result<(Line, protocol::State)> {
+        let mut line = self.spawn_shim(directory)?;
+        // A failing shim has taken back whatever it and the runtime made before it answers.
+        let created = line.reply_state().await?;
+        let details = vec![
+            ("shim", created.shim_pid.to_string()),
+            ("pid", created.pid.to_string()),
+        ];
+        steps.step(Room::Engine, "start shim", details);
+        let started = match self.attach_waiting(handle, directory).await {
+            Ok(()) => line.ask(&Request::Start).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            let _ = line.ask(&Request::Discard).await;
+            return Err(error);
+        }
+        let state = line.ask_state(&Request::Watch).await?;
+        steps.step(Room::Engine, "release the process", Vec::new());
+        Ok((line, state))
+    }
+
+    /// Docker keeps why in the container, as an exit code too, and removes it if it was to vanish.
+    fn start_failed(&self, handle: &Arc<Handle>, error: &Error) {
+        locked(&handle.waiting).clear();
+        handle.change(|container| {
+            container.last.exit_code = exit_code(&error.message);
+            error.message.clone_into(&mut container.last.error);
+        });
+        if handle.now().config.host.auto_remove {
+            let _ = self.remove_held(handle);
+        } else {
+            self.save(handle);
+        }
+    }
+
+    /// The runtime of that name: knarr's own, one named to the daemon, or a known one that is installed.
+    pub(crate) fn runtime(&self, name: &str) -> Result<Runtime> {
+        if name.is_empty() || name == "knarr" {
+            let program = format!("/proc/{}/fd/{}", std::process::id(), self.0.runtime.as_raw_fd());
+            return Ok(Runtime {
+                program: program.into(),
+                own: true,
+            });
+        }
+        let installed = || {
+            let known = matches!(name, "runc" | "crun" | "youki");
+            RUNTIME_DIRECTORIES
+                .iter()
+                .map(|directory| Path::new(directory).join(name))
+                .find(|path| known && path.is_file())
+        };
+        let program = self.0.options.runtimes.get(name).cloned().or_else(installed);
+        let unknown = || {
+            let hint = "name it to the daemon: knarr daemon --add-runtime NAME=PATH";
+            Error::new(
+                Kind::Invalid,
+                format!("unknown or invalid runtime name: {name} ({hint})"),
+            )
+        };
+        Ok(Runtime {
+            program: program.ok_or_else(unknown)?,
+            own: false,
+        })
+    }
+
+    /// Who the process is, by the files in the container as it would start now.
+    async fn identity(&self, container: &Container) -> Result<Identity> {
+        let (snapshots, id, words) = (
+            self.0.snapshots.clone(),
+            container.id.clone(),
+            container.config.user.clone(),
+        );
+        blocking(move || {
+            let root = Root::from_fd(snapshots.view(&id)?);
+            resolve_user(&root, &words)
+        })
+        .await?
+    }
+
+    fn facts(
+        &self,
+        container: &Container,
+        identity: Identity,
+        network: network::Plan,
+        runtime: &Runtime,
+    ) -> Facts {
+        let Container {
+            id, config, files, ..
+        } = container;
+        let parent = match config.host.cgroup_parent.as_str() {
+            "" => &self.0.options.cgroup_parent,
+            given => given,
+        };
+        let hostname = match (config.hostname.as_str(), &config.host.network) {
+            ("", crate::config::Network::Host) => host::name(),
+            ("", _) => id[..12].to_owned(),
+            (given, _) => given.to_owned(),
+        };
+        Facts {
+            identity,
+            network,
+            hostname,
+            files: files.clone(),
+            cgroup: format!("/{}/{id}", parent.trim_matches('/')),
+            init: self.0.options.runtime.clone(),
+            time_namespace: runtime.own && Path::new("/proc/self/ns/time").exists(),
+            thermal: self.0.host.thermal.clone(),
+        }
+    }
+
+    fn write_bundle(
+        &self,
+        container: &Container,
+        facts: &Facts,
+        root: Vec<oci::Mount>,
+        runtime: &Runtime,
+    ) -> Result<PathBuf> {
+        let directory = self.bundle(&container.id);
+        let _ = fs::remove_dir_all(&directory);
+        make_directory(&directory.join("rootfs"), 0o700)?;
+        let log = match &container.config.host.log {
+            Log::None => protocol::Log::None,
+            Log::JsonFile { max_size, max_files } => protocol::Log::JsonFile {
+                path: container.log_path.clone().unwrap_or_default(),
+                max_size: *max_size,
+                max_files: *max_files,
+            },
+        };
+        let shim = protocol::Config {
+            id: container.id.clone(),
+            runtime: runtime.program.clone(),
+            runtime_args: Vec::new(),
+            runtime_root: self.0.options.exec_root.join("runtime"),
+            runtime_traces: runtime.own,
+            root,
+            stdin: container.config.open_stdin,
+            log,
+        };
+        write_json(&directory.join("config.json"), &bundle::bundle(container, facts)?)?;
+        write_json(&directory.join("shim.json"), &shim)?;
+        Ok(directory)
+    }
+
+    fn spawn_shim(&self, directory: &Path) -> Result<Line> {
+        let program = &self.0.options.shim;
+        let failed = |error: io::Error| Error::at("start", program, &error);
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        let child = tokio::process::Command::new(program)
+            .arg(directory)
+            .env_clear()
+            .stdin(std::os::fd::OwnedFd::from(theirs))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        // Dropped, not forgotten: tokio reaps it if it ends while the daemon lives.
+        drop(child);
+        ours.set_nonblocking(true).map_err(failed)?;
+        Ok(Line::new(UnixStream::from_std(ours).map_err(failed)?))
+    }
+
+    /// Joins whoever attached before there was a process; nothing is written before `Start`, so nothing is missed.
+    async fn attach_waiting(&self, handle: &Handle, directory: &Path) -> Result<()> {
+        let waiting = std::mem::take(&mut *locked(&handle.waiting));
+        for attachment in waiting {
+            let mut line = Line::connect(directory)
+                .await
+                .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
+            let streams = attachment.options.into();
+            match line
+                .ask(&Request::Attach {
+                    session: None,
+                    streams,
+                })
+                .await?
+            {
+                Reply::Done => line.pump(attachment.output, attachment.input),
+                other => {
+                    return Err(Error::internal(format!(
+                        "the shim answers out of turn: {other:?}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn startable(state: &State) -> Result<()> {
+    let (kind, message) = match state {
+        State::Created | State::Exited => return Ok(()),
+        State::Running { .. } => (Kind::NotModified, "container is already running"),
+        State::Paused { .. } => (
+            Kind::Conflict,
+            "cannot start a paused container, try unpause instead",
+        ),
+        State::Removing | State::Dead => (
+            Kind::Conflict,
+            "container is marked for removal and cannot be started",
+        ),
+    };
+    Err(Error::new(kind, message))
+}
+
+/// `USER[:GROUP]` by the files under `root`; absent files are empty.
+pub(crate) fn resolve_user(root: &Root, words: &str) -> Result<Identity> {
+    let read = |path: &str| match root.read_regular(Path::new(path), user::MAX_FILE) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::new(
+            Kind::Invalid,
+            format!("read the container's {path}: {error}"),
+        )),
+    };
+    user::resolve(words, &read("/etc/passwd")?, &read("/etc/group")?)
+}
+
+fn user_details(identity: &Identity) -> Vec<(&'static str, String)> {
+    let spec::User {
+        uid,
+        gid,
+        additional_gids,
+        ..
+    } = &identity.user;
+    vec![
+        ("uid", uid.to_string()),
+        ("gid", gid.to_string()),
+        ("groups", format!("{additional_gids:?}")),
+    ]
+}
+
+/// Docker's `-v` makes a missing directory, `--mount` refuses.
+pub(crate) fn check_sources(container: &Container) -> Result<()> {
+    for bind in &container.config.host.binds {
+        if bind.source.exists() {
+            continue;
+        }
+        if !bind.create_source {
+            let path = bind.source.display();
+            let message =
+                format!("invalid mount config for type \"bind\": bind source path does not exist: {path}");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        make_directory(&bind.source, 0o755)?;
+    }
+    Ok(())
+}
+
+/// The files that are mounted over `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`. What a container wrote into
+/// them is kept; only what is missing is made.
+fn write_files(container: &Container, facts: &Facts) -> Result<()> {
+    let files = &facts.files;
+    let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let host_network = container.config.host.network == crate::config::Network::Host;
+    let hosts = if host_network {
+        of_host("/etc/hosts")
+    } else {
+        host::HOSTS.to_owned()
+    };
+    for (path, content) in [
+        (&files.hostname, format!("{}\n", facts.hostname)),
+        (&files.hosts, hosts),
+        (&files.resolv_conf, of_host("/etc/resolv.conf")),
+    ] {
+        if !path.exists() {
+            fs::write(path, content).map_err(|error| Error::at("write", path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// A small file in one write.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_vec(value).map_err(Error::internal)?;
+    fs::write(path, text).map_err(|error| Error::at("write", path, &error))
+}
+
+/// Docker's exit code of a container that could not start, by the words of the error.
+fn exit_code(message: &str) -> i32 {
+    let says = |words: &[&str]| words.iter().any(|&word| message.contains(word));
+    if says(&["executable file not found", "no such file or directory"]) {
+        127
+    } else if says(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        128
+    }
+}
