@@ -1,8 +1,9 @@
 //! Images and root file systems for the tests, made byte by byte so that they can also be wrong on purpose.
 
 use std::{
-    env, fs,
+    env,
     fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -101,7 +102,12 @@ impl Image {
 
     /// As `docker save` writes it.
     pub fn docker_archive(&self, name: &str) -> Vec<u8> {
-        let true_ids = || self.layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
+        let true_ids = || {
+            self.layers
+                .iter()
+                .map(|layer| format!("sha256:{}", sha256(layer)))
+                .collect()
+        };
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
@@ -112,7 +118,9 @@ impl Image {
         })
         .to_string();
         let config_name = format!("{}.json", sha256(config.as_bytes()));
-        let names: Vec<String> = (0..self.layers.len()).map(|index| format!("layer{index}/layer.tar")).collect();
+        let names: Vec<String> = (0..self.layers.len())
+            .map(|index| format!("layer{index}/layer.tar"))
+            .collect();
         let manifest = json!([{ "Config": config_name, "RepoTags": [name], "Layers": names }]).to_string();
         let mut tar = Tar::default().file(&config_name, 0o644, &config);
         for (name, layer) in names.iter().zip(&self.layers) {
@@ -132,45 +140,68 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// The test image: Debian's static busybox, a few users, a shell by default.
 pub fn busybox() -> Image {
-    Image::new(busybox_rootfs(), json!({ "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"] }))
+    Image::new(
+        busybox_rootfs(),
+        json!({ "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"] }),
+    )
 }
 
 /// Its only layer. `alice` is also in the groups `staff` and `audio`.
-///
-/// # Panics
-/// When `busybox-static` is not installed.
 pub fn busybox_rootfs() -> Tar {
     let program = fs::read("/bin/busybox").expect("read /bin/busybox (package busybox-static)");
-    let applets = Command::new("/bin/busybox").arg("--list").output().expect("run /bin/busybox");
+    let applets = Command::new("/bin/busybox")
+        .arg("--list")
+        .output()
+        .expect("run /bin/busybox");
     let mut tar = Tar::default()
         .dir("bin/", 0o755)
         .file("bin/busybox", 0o755, program)
         .dir("etc/", 0o755)
-        .file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice:/home/alice:/bin/sh\n")
-        .file("etc/group", 0o644, "root:x:0:\nalice:x:1000:\nstaff:x:50:bob,alice\naudio:x:63:alice\ngames:x:60:\n")
+        .file(
+            "etc/passwd",
+            0o644,
+            "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice:/home/alice:/bin/sh\n",
+        )
+        .file(
+            "etc/group",
+            0o644,
+            "root:x:0:\nalice:x:1000:\nstaff:x:50:bob,alice\naudio:x:63:alice\ngames:x:60:\n",
+        )
         .dir("home/", 0o755)
         .dir("root/", 0o700)
         .dir("tmp/", 0o1777)
         .file("etc/plain", 0o644, "not a program\n");
-    for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|applet| *applet != "busybox") {
+    for applet in String::from_utf8_lossy(&applets.stdout)
+        .lines()
+        .filter(|applet| *applet != "busybox")
+    {
         tar = tar.link(&format!("bin/{applet}"), 0o755, "bin/busybox");
     }
     tar
 }
 
 /// An archive of a minimal Debian, made once for a target directory, from the mirror that apt uses.
-///
-/// # Panics
-/// When `debootstrap` is not installed or fails.
 pub fn debian_rootfs() -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let exe = env::current_exe().expect("know the own program");
-    let cache = exe.ancestors().nth(2).unwrap_or(Path::new("/tmp")).join("e2e-debian.tar");
+    let cache = exe
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("/tmp"))
+        .join("e2e-debian.tar");
     if !cache.exists() {
         let making = cache.with_extension(format!("{}", std::process::id()));
-        let made = Command::new("sh").args(["-euc", BOOTSTRAP, "sh"]).arg(&making).output().expect("run sh");
-        assert!(made.status.success(), "make a Debian: {}", String::from_utf8_lossy(&made.stderr));
+        let made = Command::new("sh")
+            .args(["-euc", BOOTSTRAP, "sh"])
+            .arg(&making)
+            .output()
+            .expect("run sh");
+        assert!(
+            made.status.success(),
+            "make a Debian: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         fs::rename(&making, &cache).expect("keep the Debian");
     }
     cache

@@ -83,17 +83,11 @@ impl Client {
     }
 
     /// By the client that `E2E_CLIENT` names, else docker's, on the shared engine.
-    ///
-    /// # Panics
-    /// Never.
     pub fn any() -> Self {
         Self::shared(Program::preferred()).expect("the preferred client is not excluded")
     }
 
     /// The shared engine.
-    ///
-    /// # Panics
-    /// When the client was made for an engine of a test's own.
     pub fn engine(&self) -> &Engine {
         self.engine.as_deref().expect("a client of the shared engine")
     }
@@ -151,9 +145,6 @@ impl Client {
     }
 
     /// Starts it and lets it run.
-    ///
-    /// # Panics
-    /// When the program is missing.
     #[track_caller]
     pub fn spawn(&self, line: &str) -> Running {
         let child = self
@@ -170,7 +161,10 @@ impl Client {
     #[track_caller]
     pub fn terminal(&self, line: &str, rows: u16, columns: u16) -> Pty {
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(self.program.path()).args(words(line));
+        command
+            .args(["--ctty", "--wait"])
+            .arg(self.program.path())
+            .args(words(line));
         self.dress(&mut command).env("TERM", "xterm");
         Pty::spawn(&mut command, rows, columns)
     }
@@ -191,13 +185,12 @@ impl Client {
     #[track_caller]
     pub fn field(&self, key: &str, pointer: &str) -> Value {
         let all = self.inspect(key);
-        all.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {all:#}")).clone()
+        all.pointer(pointer)
+            .unwrap_or_else(|| panic!("no {pointer} in {all:#}"))
+            .clone()
     }
 
     /// The container's first process as the host sees it.
-    ///
-    /// # Panics
-    /// When it does not run.
     #[track_caller]
     pub fn pid(&self, key: &str) -> u32 {
         let pid = self.field(key, "/State/Pid").as_u64().unwrap_or(0) as u32;
@@ -208,20 +201,26 @@ impl Client {
     /// Waits until the container is `running`, `exited`, ….
     #[track_caller]
     pub fn await_status(&self, key: &str, status: &str) {
-        until(&format!("{key} is {status}"), || self.field(key, "/State/Status") == status);
+        until(&format!("{key} is {status}"), || {
+            self.field(key, "/State/Status") == status
+        });
     }
 
     /// Waits until the container is there and runs.
     #[track_caller]
     pub fn await_running(&self, key: &str) {
         let question = format!("inspect --format {{{{.State.Status}}}} {key}");
-        until(&format!("{key} runs"), || self.run(&question).stdout == "running\n");
+        until(&format!("{key} runs"), || {
+            self.run(&question).stdout == "running\n"
+        });
     }
 
     /// Waits until the container's log has this.
     #[track_caller]
     pub fn await_log(&self, key: &str, text: &str) {
-        until(&format!("{key} logs {text:?}"), || self.run(&format!("logs {key}")).all().contains(text));
+        until(&format!("{key} logs {text:?}"), || {
+            self.run(&format!("logs {key}")).all().contains(text)
+        });
     }
 }
 
@@ -273,9 +272,6 @@ impl Running {
     }
 
     /// Its next line of output.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn line(&mut self) -> String {
         match self.stdout.recv_timeout(PATIENCE) {
@@ -283,7 +279,11 @@ impl Running {
                 self.seen.extend(&line);
                 String::from_utf8_lossy(&line).trim_end().to_owned()
             }
-            Err(error) => panic!("{}: no further line ({error}) after:\n{}", self.line, String::from_utf8_lossy(&self.seen)),
+            Err(error) => panic!(
+                "{}: no further line ({error}) after:\n{}",
+                self.line,
+                String::from_utf8_lossy(&self.seen)
+            ),
         }
     }
 
@@ -293,9 +293,6 @@ impl Running {
     }
 
     /// Writes to its standard input.
-    ///
-    /// # Panics
-    /// When it is closed.
     #[track_caller]
     pub fn send(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
@@ -309,9 +306,6 @@ impl Running {
     }
 
     /// Closes its input, waits for its end, and returns what is still unread.
-    ///
-    /// # Panics
-    /// When it does not end.
     #[track_caller]
     pub fn output(mut self) -> Output {
         drop(self.stdin.take());
@@ -346,7 +340,9 @@ impl Drop for Running {
 }
 
 pub(crate) fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 fn lines_of(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
@@ -386,12 +382,20 @@ pub struct Output {
     pub stderr: String,
 }
 
-#[allow(missing_docs, clippy::missing_panics_doc)]
+#[allow(missing_docs)]
 impl Output {
     #[track_caller]
     fn check(self, is_so: bool, what: &str) -> Self {
-        let Self { line, code, stdout, stderr } = &self;
-        assert!(is_so, "{what}\n  {line}\n  exit code {code}\n  stdout: {stdout:?}\n  stderr: {stderr:?}");
+        let Self {
+            line,
+            code,
+            stdout,
+            stderr,
+        } = &self;
+        assert!(
+            is_so,
+            "{what}\n  {line}\n  exit code {code}\n  stdout: {stdout:?}\n  stderr: {stderr:?}"
+        );
         self
     }
 
@@ -468,6 +472,7 @@ impl Output {
 
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{}: {error}: {}", self.line, self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", self.line, self.stdout))
     }
 }

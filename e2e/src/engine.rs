@@ -26,9 +26,6 @@ pub enum Kind {
 
 impl Kind {
     /// What `E2E_ENGINE` says.
-    ///
-    /// # Panics
-    /// When it says something else.
     pub fn chosen() -> Self {
         match env::var("E2E_ENGINE").as_deref() {
             Err(_) | Ok("" | "knarr") => Self::Knarr,
@@ -67,7 +64,9 @@ impl Engine {
     pub(crate) fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
         static STARTS: OnceLock<()> = OnceLock::new();
-        let mut shared = SHARED.lock().unwrap_or_else(|_| panic!("the shared engine did not start; see the first failure"));
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(|_| panic!("the shared engine did not start; see the first failure"));
         if let Some(engine) = shared.upgrade() {
             return engine;
         }
@@ -103,7 +102,10 @@ impl Engine {
         let engine = Self::start(setup);
         let path = engine.place.dir.join("busybox.tar");
         fs::write(&path, busybox().docker_archive("busybox:latest")).expect("write an archive");
-        engine.any_client().run(&format!("load -i {}", path.display())).ok();
+        engine
+            .any_client()
+            .run(&format!("load -i {}", path.display()))
+            .ok();
         engine
     }
 
@@ -142,31 +144,45 @@ impl Engine {
     }
 
     /// Starts the daemon (again) and waits until it answers.
-    ///
-    /// # Panics
-    /// When it does not.
     #[track_caller]
     pub fn start_daemon(&self) {
         let child = self.spawn_daemon();
         *self.daemon.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        until(&format!("the daemon answers ({})", self.log_path().display()), || {
-            assert!(self.is_up(), "the daemon ended:\n{}", self.log());
-            self.answers()
-        });
+        until(
+            &format!("the daemon answers ({})", self.log_path().display()),
+            || {
+                assert!(self.is_up(), "the daemon ended:\n{}", self.log());
+                self.answers()
+            },
+        );
     }
 
     /// Starts the daemon; the caller sees how it fares.
     pub fn spawn_daemon(&self) -> Child {
-        let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("open the log");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.log_path())
+            .expect("open the log");
         let data = self.data_root().display().to_string();
         let (run, socket) = (self.exec_root(), self.socket());
-        let wrapper = self.setup.wrapper.iter().map(|word| word.replace("{data}", &data));
+        let wrapper = self
+            .setup
+            .wrapper
+            .iter()
+            .map(|word| word.replace("{data}", &data));
         let mut words: Vec<String> = match self.kind {
-            Kind::Knarr => wrapper.chain([knarr_program("knarr").display().to_string(), "daemon".into()]).collect(),
+            Kind::Knarr => wrapper
+                .chain([knarr_program("knarr").display().to_string(), "daemon".into()])
+                .collect(),
             Kind::Docker => {
                 // A containerd that died with a killed dockerd is taken for alive as long as nobody has reaped it.
                 let _ = fs::remove_file(run.join("containerd/containerd.pid"));
-                let enter = self.namespaces.as_ref().map(Namespaces::enter).unwrap_or_default();
+                let enter = self
+                    .namespaces
+                    .as_ref()
+                    .map(Namespaces::enter)
+                    .unwrap_or_default();
                 let pid_file = format!("--pidfile={}", self.place.dir.join("pid").display());
                 let fixed = ["dockerd", "--bridge=none", "--iptables=false", &pid_file].map(str::to_owned);
                 enter.into_iter().chain(wrapper).chain(fixed).collect()
@@ -191,7 +207,9 @@ impl Engine {
     /// Whether the daemon's process lives.
     pub fn is_up(&self) -> bool {
         let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
-        daemon.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        daemon
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Whether it answers `_ping`.
@@ -200,9 +218,6 @@ impl Engine {
     }
 
     /// The daemon's process.
-    ///
-    /// # Panics
-    /// When there is none.
     pub fn pid(&self) -> u32 {
         let daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
         daemon.as_ref().expect("the daemon runs").id()
@@ -219,7 +234,11 @@ impl Engine {
     }
 
     fn end_daemon(&self, signal: Signal) -> Option<i32> {
-        let mut child = self.daemon.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let mut child = self
+            .daemon
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()?;
         let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process(pid, signal));
         let mut status = None;
         until("the daemon ends", || {
@@ -238,22 +257,30 @@ impl Engine {
     pub fn request(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
         let mut stream = UnixStream::connect(self.socket())?;
         stream.set_read_timeout(Some(crate::PATIENCE))?;
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let kind = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: e2e\r\n{kind}Content-Length: {length}\r\n\r\n{body}")?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: e2e\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+        )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
         let body = serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()));
         Ok((status, body))
     }
 
     /// Removes every container and then looks for what they left.
-    ///
-    /// # Panics
-    /// When something is left.
     #[track_caller]
     pub fn assert_clean(&self) {
         let client = self.client(Program::Docker);
@@ -283,8 +310,12 @@ impl Engine {
             self.exec_root().join("containers"),
             self.exec_root().join("runtime"),
         ];
-        let entries = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
-        entries.map(|entry| format!("directory {}", entry.path().display())).collect()
+        let entries = roots
+            .iter()
+            .flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+        entries
+            .map(|entry| format!("directory {}", entry.path().display()))
+            .collect()
     }
 
     fn shut_down(&self) {
@@ -328,12 +359,17 @@ impl Namespaces {
             .expect("start unshare");
         let mut ready = [0; 6];
         let read = holder.stdout.as_mut().map(|out| out.read_exact(&mut ready));
-        assert!(matches!(read, Some(Ok(()))), "namespaces for dockerd cannot be made");
+        assert!(
+            matches!(read, Some(Ok(()))),
+            "namespaces for dockerd cannot be made"
+        );
         Self(holder)
     }
 
     fn enter(&self) -> Vec<String> {
-        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()].map(str::to_owned).to_vec()
+        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()]
+            .map(str::to_owned)
+            .to_vec()
     }
 }
 
@@ -345,10 +381,7 @@ impl Drop for Namespaces {
 }
 
 /// One of knarr's programs.
-///
-/// # Panics
-/// When it was not built.
-pub(crate) fn knarr_program(name: &str) -> PathBuf {
+pub fn knarr_program(name: &str) -> PathBuf {
     let dir = env::var_os("KNARR_BIN_DIR").map_or_else(
         || {
             let exe = env::current_exe().expect("know the own program");
@@ -357,6 +390,10 @@ pub(crate) fn knarr_program(name: &str) -> PathBuf {
         PathBuf::from,
     );
     let program = dir.join(name);
-    assert!(program.exists(), "{} is not there: cargo build, or set KNARR_BIN_DIR", program.display());
+    assert!(
+        program.exists(),
+        "{} is not there: cargo build, or set KNARR_BIN_DIR",
+        program.display()
+    );
     program
 }

@@ -12,6 +12,9 @@
 //! | `E2E_CLIENT` | `knarr`, `docker` (what `docker` on the path is) | both, one after another |
 //! | `KNARR_BIN_DIR` | where `knarr`, `knarr-shim` and `knarr-runtime` are | beside the test programs |
 
+// Here a panic is how a test fails, and a check is as good for its panic as for its value.
+#![allow(clippy::missing_panics_doc, clippy::return_self_not_must_use)]
+
 mod archive;
 mod client;
 mod engine;
@@ -20,7 +23,7 @@ mod pty;
 
 pub use archive::{Image, Tar, busybox, busybox_rootfs, debian_rootfs, sha256};
 pub use client::{Client, Output, Program, Running, words};
-pub use engine::{Engine, Kind, Setup};
+pub use engine::{Engine, Kind, Setup, knarr_program as program};
 pub use place::Place;
 pub use pty::Pty;
 
@@ -31,7 +34,7 @@ use std::{
 };
 
 /// How long anything may take before a test calls it hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Makes of each function `fn name(c: &Client)` two tests, `name::docker` and `name::knarr`: the same by both
 /// clients, on the engine that the file's tests share.
@@ -81,14 +84,14 @@ macro_rules! knarr_only {
 }
 
 /// Asks again and again until the answer is `true`.
-///
-/// # Panics
-/// When it takes longer than ten seconds.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "waited in vain: {what}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -99,15 +102,15 @@ pub fn rest(milliseconds: u64) {
 }
 
 /// The directory of a process's cgroup in the hierarchy that has this controller, v1 or v2.
-///
-/// # Panics
-/// When the process is gone.
 pub fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process lives");
     let find = |wanted: &str| {
         groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers.split(',').any(|one| one == wanted).then(|| path.trim_start_matches('/').to_owned())
+            controllers
+                .split(',')
+                .any(|one| one == wanted)
+                .then(|| path.trim_start_matches('/').to_owned())
         })
     };
     match find(controller) {

@@ -46,9 +46,6 @@ pub struct Place {
 
 impl Place {
     /// A new one.
-    ///
-    /// # Panics
-    /// When the host refuses.
     pub fn new(label: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -23,7 +23,8 @@ each_client![
     several_at_once,
 ];
 
-const POLITE: &str = "busybox sh -c 'trap \"echo bye; exit 5\" TERM; echo ready; while :; do sleep 0.05; done'";
+const POLITE: &str =
+    "busybox sh -c 'trap \"echo bye; exit 5\" TERM; echo ready; while :; do sleep 0.05; done'";
 const STUBBORN: &str = "busybox sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.05; done'";
 
 fn stop_asks_first(c: &Client) {
@@ -31,7 +32,11 @@ fn stop_asks_first(c: &Client) {
     c.await_log(&id, "ready");
     let started = Instant::now();
     c.run(&format!("stop {id}")).ok().out(&format!("{id}\n"));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(c.field(&id, "/State/ExitCode"), 5);
     c.run(&format!("logs {id}")).ok().out("ready\nbye\n");
     c.run(&format!("stop {id}")).ok();
@@ -43,13 +48,19 @@ fn stop_kills_after_its_time(c: &Client) {
     c.await_log(&id, "ready");
     let started = Instant::now();
     c.run(&format!("stop -t 1 {id}")).ok();
-    assert!((0.9..4.0).contains(&started.elapsed().as_secs_f64()), "{:?}", started.elapsed());
+    assert!(
+        (0.9..4.0).contains(&started.elapsed().as_secs_f64()),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(c.field(&id, "/State/ExitCode"), 137);
     c.run(&format!("rm {id}")).ok();
 }
 
 fn stop_signal_of_the_container(c: &Client) {
-    let id = c.start("--stop-signal USR1 busybox sh -c 'trap \"exit 9\" USR1; echo ready; while :; do sleep 0.05; done'");
+    let id = c.start(
+        "--stop-signal USR1 busybox sh -c 'trap \"exit 9\" USR1; echo ready; while :; do sleep 0.05; done'",
+    );
     c.await_log(&id, "ready");
     c.run(&format!("stop {id}")).ok();
     assert_eq!(c.field(&id, "/State/ExitCode"), 9);
@@ -100,7 +111,9 @@ fn rm_force(c: &Client) {
     let id = c.start("busybox sleep 100");
     c.run(&format!("rm -f {id}")).ok().out(&format!("{id}\n"));
     c.run(&format!("inspect {id}")).code(1);
-    c.run(&format!("rm {id}")).code(1).err_has(&format!("No such container: {id}"));
+    c.run(&format!("rm {id}"))
+        .code(1)
+        .err_has(&format!("No such container: {id}"));
 }
 
 fn wait_waits(c: &Client) {
@@ -127,7 +140,9 @@ fn rename(c: &Client) {
     assert_eq!(c.field(&id, "/Name"), format!("/{new}"));
     c.run(&format!("inspect {old}")).code(1);
     let other = c.run(&format!("create --name {old} busybox")).ok().line();
-    c.run(&format!("rename {other} {new}")).code(1).err_has("already in use");
+    c.run(&format!("rename {other} {new}"))
+        .code(1)
+        .err_has("already in use");
     c.run(&format!("rm -f {id} {other}")).ok();
 }
 
@@ -162,15 +177,21 @@ fn a_paused_one_can_be_removed(c: &Client) {
 }
 
 fn unknown_ones(c: &Client) {
-    for verb in ["stop", "kill", "start", "restart", "rm", "wait", "pause", "unpause", "attach", "logs"] {
-        c.run(&format!("{verb} nobody-here")).code(1).err_has("No such container: nobody-here");
+    for verb in [
+        "stop", "kill", "start", "restart", "rm", "wait", "pause", "unpause", "attach", "logs",
+    ] {
+        c.run(&format!("{verb} nobody-here"))
+            .code(1)
+            .err_has("No such container: nobody-here");
     }
 }
 
 fn an_unambiguous_beginning_of_the_id_is_enough(c: &Client) {
     let id = c.run("create busybox").ok().line();
     assert_eq!(c.field(&id[..20], "/Id"), id.as_str());
-    c.run(&format!("rm {}", &id[..12])).ok().out(&format!("{}\n", &id[..12]));
+    c.run(&format!("rm {}", &id[..12]))
+        .ok()
+        .out(&format!("{}\n", &id[..12]));
 }
 
 fn several_at_once(c: &Client) {
@@ -178,5 +199,8 @@ fn several_at_once(c: &Client) {
     let all = ids.join(" ");
     c.run(&format!("kill {all}")).ok();
     c.run(&format!("wait {all}")).ok().out("137\n137\n137\n");
-    c.run(&format!("rm nobody-here {all}")).code(1).out(&format!("{}\n", ids.join("\n"))).err_has("nobody-here");
+    c.run(&format!("rm nobody-here {all}"))
+        .code(1)
+        .out(&format!("{}\n", ids.join("\n")))
+        .err_has("nobody-here");
 }

@@ -4,7 +4,13 @@ use std::fs;
 
 use e2e::{Client, each_client};
 
-each_client![none_has_a_working_loopback, host_is_the_engines, host_keeps_the_hostname, default_is_none_with_loopback, unknown_network];
+each_client![
+    none_has_a_working_loopback,
+    host_is_the_engines,
+    host_keeps_the_hostname,
+    default_is_none_with_loopback,
+    unknown_network
+];
 
 fn none_has_a_working_loopback(c: &Client) {
     c.run("run --rm --network none busybox sh -c 'ls /sys/class/net; ping -c 1 -W 2 127.0.0.1 >/dev/null && echo answered'")
@@ -15,7 +21,9 @@ fn none_has_a_working_loopback(c: &Client) {
 
 fn host_is_the_engines(c: &Client) {
     let expected = fs::read_link(format!("/proc/{}/ns/net", c.engine().pid())).expect("the engine runs");
-    c.run("run --rm --network host busybox readlink /proc/self/ns/net").ok().out(&format!("{}\n", expected.display()));
+    c.run("run --rm --network host busybox readlink /proc/self/ns/net")
+        .ok()
+        .out(&format!("{}\n", expected.display()));
 }
 
 fn host_keeps_the_hostname(c: &Client) {
@@ -28,5 +36,7 @@ fn default_is_none_with_loopback(c: &Client) {
 }
 
 fn unknown_network(c: &Client) {
-    c.run("run --rm --network no-such-net busybox true").code(125).err_has("no-such-net");
+    c.run("run --rm --network no-such-net busybox true")
+        .code(125)
+        .err_has("no-such-net");
 }

@@ -16,10 +16,18 @@ each_client![
 ];
 
 fn a_terminal_is_one(c: &Client) {
-    let mut pty = c.terminal("run --rm -it busybox sh -c 'test -t 0 && test -t 1 && test -t 2 && tty'", 24, 80);
+    let mut pty = c.terminal(
+        "run --rm -it busybox sh -c 'test -t 0 && test -t 1 && test -t 2 && tty'",
+        24,
+        80,
+    );
     pty.expect("/dev/pts/0");
     pty.code(0);
-    let mut pty = c.terminal("run --rm -it busybox sh -c 'echo $TERM; ls -l /dev/console'", 24, 80);
+    let mut pty = c.terminal(
+        "run --rm -it busybox sh -c 'echo $TERM; ls -l /dev/console'",
+        24,
+        80,
+    );
     pty.expect("xterm\r\n");
     pty.expect("136,   0");
     pty.code(0);
@@ -34,7 +42,11 @@ fn its_size_is_the_persons_from_the_start(c: &Client) {
 }
 
 fn it_follows_a_resize(c: &Client) {
-    let mut pty = c.terminal("run --rm -it busybox sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'", 24, 80);
+    let mut pty = c.terminal(
+        "run --rm -it busybox sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'",
+        24,
+        80,
+    );
     pty.expect("ready");
     pty.resize(50, 132);
     pty.expect("50 132");
@@ -59,7 +71,8 @@ fn ctrl_c_interrupts(c: &Client) {
 }
 
 fn the_exit_code_comes_back(c: &Client) {
-    c.terminal("run --rm -it busybox sh -c 'exit 42'", 24, 80).code(42);
+    c.terminal("run --rm -it busybox sh -c 'exit 42'", 24, 80)
+        .code(42);
     c.terminal("run --rm -it busybox nonesuch", 24, 80).code(127);
 }
 
@@ -89,7 +102,11 @@ fn detach_and_attach(c: &Client) {
 
 fn other_detach_keys(c: &Client) {
     let name = c.name("keys");
-    let mut pty = c.terminal(&format!("run -it --name {name} --detach-keys ctrl-a,x busybox sh"), 24, 80);
+    let mut pty = c.terminal(
+        &format!("run -it --name {name} --detach-keys ctrl-a,x busybox sh"),
+        24,
+        80,
+    );
     pty.expect("# ");
     pty.send("\x01x");
     pty.code(0);
