@@ -64,7 +64,8 @@ impl Engine {
     fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
         let unpacked = staged.iter().try_for_each(|one| self.unpack(&one.image));
         if let Err(error) = unpacked {
-            self.0.images.discard(staged)?;
+            drop(staged);
+            self.0.images.sweep()?;
             self.forget_layers();
             return Err(error);
         }

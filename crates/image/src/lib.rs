@@ -3,14 +3,29 @@
 //! Everything read here comes from outside and is hostile until its digest and shape are checked (rules R10, R12,
 //! R13). A blob is visible only under its digest and only when whole; a name is given last.
 
+mod archive_file;
+mod blobs;
+mod catalog;
+mod changes;
+mod compression;
+mod docker_archive;
+mod import;
+mod layer;
+mod load;
+mod oci_archive;
+mod resolve;
+
 use std::{
     io::Read,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use oci::{Digest, Platform, Reference};
 use store::Store;
+
+use blobs::Blobs;
+use catalog::Catalog;
 
 /// One image as this engine knows it.
 #[derive(Debug, Clone)]
@@ -44,10 +59,13 @@ pub struct Layer {
 
 /// An image whose blobs are stored and checked, but which has no record and no name yet: its layers can be
 /// unpacked first, so that what is listed is always whole.
+///
+/// Its blobs stay as long as this value lives; what is dropped without being published leaves nothing behind.
 #[derive(Debug, Clone)]
 pub struct Staged {
     /// What will be published.
     pub image: Image,
+    pin: Arc<Pin>,
 }
 
 /// What an import adds to the bare file system.
@@ -92,61 +110,154 @@ pub enum Error {
 
 /// All images of one daemon. Calls are synchronous; the engine runs long ones on a blocking thread.
 #[derive(Debug)]
-pub struct Images {}
+pub struct Images(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    blobs: Blobs,
+    catalog: Mutex<Catalog>,
+}
+
+impl Shared {
+    fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Blobs that must stay although no image owns them yet.
+#[derive(Debug)]
+struct Pin {
+    shared: Arc<Shared>,
+    blobs: Vec<Digest>,
+}
+
+impl Pin {
+    fn new(shared: &Arc<Shared>, blobs: Vec<Digest>) -> Self {
+        shared.catalog().pin(&blobs);
+        Self {
+            shared: shared.clone(),
+            blobs,
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut catalog = self.shared.catalog();
+        catalog.unpin(&self.blobs);
+        // What cannot be removed now is removed when the store is opened.
+        let _ = catalog.remove_unowned(&self.shared.blobs, &self.blobs);
+    }
+}
 
 impl Images {
     /// Opens or makes the blob store under `root` (an OCI layout: `blobs/sha256/…`) and sweeps what a crash left.
-    pub fn open(_root: &Path, _records: Arc<Store>) -> Result<Self, Error> {
-        unimplemented!()
+    pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
+        let blobs = Blobs::open(root)?;
+        let catalog = Catalog::open(&blobs, records)?;
+        let images = Self(Arc::new(Shared {
+            blobs,
+            catalog: Mutex::new(catalog),
+        }));
+        images.sweep()?;
+        Ok(images)
+    }
+
+    /// Images that are on record but could not be read, and why; they are not listed. Their blobs are kept, and
+    /// loading them again repairs them.
+    pub fn damaged(&self) -> Vec<String> {
+        self.0.catalog().damaged().to_vec()
     }
 
     /// By name, id, or unambiguous beginning of an id (with or without `sha256:`), as Docker resolves.
-    pub fn get(&self, _name: &str) -> Result<Image, Error> {
-        unimplemented!()
+    pub fn get(&self, name: &str) -> Result<Image, Error> {
+        resolve::get(&self.0.catalog(), name)
     }
 
     /// All of them, newest first.
     pub fn list(&self) -> Result<Vec<Image>, Error> {
-        unimplemented!()
+        Ok(self.0.catalog().list())
     }
 
     /// Reads a docker-archive or oci-archive (also compressed by gzip or zstd) and stores its blobs.
-    pub fn load(&self, _archive: &mut dyn Read) -> Result<Vec<Staged>, Error> {
-        unimplemented!()
+    pub fn load(&self, archive: &mut dyn Read) -> Result<Vec<Staged>, Error> {
+        load::load(&self.0, archive)
     }
 
     /// Makes an image of one layer from a file system archive (also compressed).
-    pub fn import(&self, _rootfs: &mut dyn Read, _how: &Import) -> Result<Staged, Error> {
-        unimplemented!()
+    pub fn import(&self, rootfs: &mut dyn Read, how: &Import) -> Result<Staged, Error> {
+        import::import(&self.0, rootfs, how)
     }
 
     /// The uncompressed archive of a layer. The reader fails at its end if the content is not `diff_id`.
-    pub fn open_layer(&self, _layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        unimplemented!()
+    pub fn open_layer(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+        layer::open(&self.0.blobs, layer)
     }
 
     /// Records a staged image and gives it its names, which older images lose. The image is listed from then on.
-    pub fn publish(&self, _staged: Staged) -> Result<Image, Error> {
-        unimplemented!()
-    }
-
-    /// Lets go of staged images that will not be published: blobs that nobody else needs go.
-    pub fn discard(&self, _staged: Vec<Staged>) -> Result<(), Error> {
-        unimplemented!()
+    pub fn publish(&self, staged: Staged) -> Result<Image, Error> {
+        let Staged { image, pin } = staged;
+        let published = self.0.catalog().publish(image);
+        drop(pin);
+        published
     }
 
     /// Gives `image` another name.
-    pub fn tag(&self, _image: &Digest, _name: &Reference) -> Result<(), Error> {
-        unimplemented!()
+    pub fn tag(&self, image: &Digest, name: &Reference) -> Result<(), Error> {
+        self.0.catalog().tag(image, name)
     }
 
     /// Takes a name away; the image stays.
-    pub fn untag(&self, _name: &Reference) -> Result<(), Error> {
-        unimplemented!()
+    pub fn untag(&self, name: &Reference) -> Result<(), Error> {
+        self.0.catalog().untag(name)
     }
 
-    /// Removes an image and every blob that no other image needs. The caller has checked that nothing uses it.
-    pub fn remove(&self, _image: &Digest) -> Result<(), Error> {
-        unimplemented!()
+    /// Removes an image, its names, and every blob that no other image needs. The caller has checked that nothing
+    /// uses it.
+    pub fn remove(&self, image: &Digest) -> Result<(), Error> {
+        let mut catalog = self.0.catalog();
+        let blobs = catalog.remove(image)?;
+        catalog.remove_unowned(&self.0.blobs, &blobs)
+    }
+
+    /// Removes every blob that belongs to no image and to nothing staged.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let catalog = self.0.catalog();
+        let all = self.0.blobs.all()?;
+        catalog.remove_unowned(&self.0.blobs, &all)
+    }
+}
+
+/// What runs here.
+fn host_platform() -> Platform {
+    let (architecture, variant) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", None),
+        "aarch64" => ("arm64", None),
+        "x86" => ("386", None),
+        "arm" => ("arm", Some("v7")),
+        "powerpc64" => ("ppc64le", None),
+        "loongarch64" => ("loong64", None),
+        same => (same, None),
+    };
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.map(str::to_owned),
+    }
+}
+
+impl Error {
+    fn invalid(message: impl std::fmt::Display) -> Self {
+        Self::Invalid(message.to_string())
+    }
+
+    /// For `map_err`.
+    fn io(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            what,
+            path: path.clone(),
+            source,
+        }
     }
 }

@@ -4,9 +4,25 @@
 //! **snapshot** is one container's stack: read-only layers, an init layer, a writable layer. Drivers make mounts;
 //! they never mount anything where the host can see it. Knows no names, registries or containers.
 
-use std::{collections::BTreeMap, io::Read, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use oci::{Digest, IdMap, Mount};
+
+mod overlay;
+pub mod suite;
+mod tree;
+mod unpack;
+
+/// The driver for layers and snapshots under `root`, which is made if it is not there and belongs to one process
+/// at a time. What a crash left half done there is swept away.
+pub fn open(root: &Path) -> Result<Box<dyn Driver>, Error> {
+    Ok(Box::new(overlay::Overlay::open(root)?))
+}
 
 /// How layers are kept and stacked. Every driver passes the conformance suite beside this trait.
 pub trait Driver: Send + Sync + std::fmt::Debug {
@@ -130,7 +146,17 @@ pub enum Error {
     },
 }
 
-/// Opens the driver that suits `root`.
-pub fn open(_root: &std::path::Path) -> Result<Box<dyn Driver>, Error> {
-    unimplemented!()
+impl Error {
+    /// For `map_err` after a system call: what was done, and to what.
+    pub(crate) fn at<E: Into<std::io::Error>>(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |source| Error::Io {
+            what,
+            path,
+            source: source.into(),
+        }
+    }
 }

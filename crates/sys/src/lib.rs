@@ -1,6 +1,11 @@
 //! The kernel's door: the only `unsafe` of the engine, kernel-version fallbacks, descriptors over sockets, and
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
+pub mod descriptors;
+pub mod fdpass;
+pub mod fsmount;
+pub mod heap;
 pub mod rooted;
+pub mod signals;
 
 pub use rooted::Root;

@@ -1,0 +1,312 @@
+//! `Dockerfile` instructions that change a config: those of `import --change`.
+
+mod words;
+
+use std::collections::BTreeSet;
+
+use oci::image::{Config, ImageConfig};
+
+use crate::Error;
+use words::{Quotes, words};
+
+/// One instruction: what comes after its name goes into the config.
+type Apply = fn(&mut Config, &str) -> Result<(), Error>;
+
+const INSTRUCTIONS: [(&str, Apply); 9] = [
+    ("CMD", |config, rest| {
+        config.cmd = Some(command(rest));
+        Ok(())
+    }),
+    ("ENTRYPOINT", |config, rest| {
+        config.entrypoint = Some(command(rest));
+        Ok(())
+    }),
+    ("ENV", |config, rest| {
+        for (name, value) in pairs("ENV", rest, config)? {
+            set_env(&mut config.env, &name, &value);
+        }
+        Ok(())
+    }),
+    ("EXPOSE", |config, rest| {
+        for port in some("EXPOSE", rest, config)? {
+            config.exposed_ports.extend(ports(&port)?);
+        }
+        Ok(())
+    }),
+    ("LABEL", |config, rest| {
+        config.labels.extend(pairs("LABEL", rest, config)?);
+        Ok(())
+    }),
+    ("STOPSIGNAL", |config, rest| {
+        let signal = single("STOPSIGNAL", rest, config)?;
+        if !is_signal(&signal) {
+            return Err(Error::Invalid(format!("Invalid signal: {signal}")));
+        }
+        config.stop_signal = Some(signal);
+        Ok(())
+    }),
+    ("USER", |config, rest| {
+        config.user = single("USER", rest, config)?;
+        Ok(())
+    }),
+    ("VOLUME", |config, rest| {
+        let paths = match serde_json::from_str::<Vec<String>>(rest) {
+            Ok(paths) => paths,
+            Err(_) => some("VOLUME", rest, config)?,
+        };
+        if paths.iter().any(|path| path.trim().is_empty()) {
+            return Err(Error::invalid("VOLUME specified can not be an empty string"));
+        }
+        config.volumes.extend(paths);
+        Ok(())
+    }),
+    ("WORKDIR", |config, rest| {
+        let path = single("WORKDIR", rest, config)?;
+        config.working_dir = clean(&config.working_dir, &path);
+        Ok(())
+    }),
+];
+
+/// A config with these changes and nothing else.
+pub(crate) fn apply(changes: &[String]) -> Result<ImageConfig, Error> {
+    let mut image = ImageConfig::default();
+    for change in changes.iter().flat_map(|text| logical_lines(text)) {
+        let (name, rest) = change.split_once(char::is_whitespace).unwrap_or((&change, ""));
+        let upper = name.to_ascii_uppercase();
+        let Some((_, apply)) = INSTRUCTIONS.iter().find(|(known, _)| *known == upper) else {
+            return Err(Error::Invalid(format!("{upper} is not a valid change command")));
+        };
+        apply(&mut image.config, rest.trim())?;
+    }
+    Ok(image)
+}
+
+/// Lines without comments, with those that end in a backslash joined to their next.
+fn logical_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for part in text.lines().map(str::trim).filter(|part| !part.starts_with('#')) {
+        if let Some(begun) = part.strip_suffix('\\') {
+            line.push_str(begun);
+            continue;
+        }
+        line.push_str(part);
+        lines.push(std::mem::take(&mut line));
+    }
+    lines.push(line);
+    lines.retain(|line| !line.trim().is_empty());
+    lines
+}
+
+/// Exec form if it is a list of strings, else shell form.
+fn command(rest: &str) -> Vec<String> {
+    serde_json::from_str(rest).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.to_owned()])
+}
+
+fn some(name: &str, rest: &str, config: &Config) -> Result<Vec<String>, Error> {
+    let words = words(rest, &config.env, Quotes::Removed)?;
+    if words.is_empty() {
+        return Err(Error::Invalid(format!("{name} requires at least one argument")));
+    }
+    Ok(words)
+}
+
+/// Everything after the name, spaces included, as Docker takes it.
+fn single(name: &str, rest: &str, config: &Config) -> Result<String, Error> {
+    if rest.is_empty() {
+        return Err(Error::Invalid(format!("{name} requires exactly one argument")));
+    }
+    words::expand(rest, &config.env)
+}
+
+/// `NAME=value NAME="other value"`, or the old `NAME value to the end of the line`.
+fn pairs(instruction: &str, rest: &str, config: &Config) -> Result<Vec<(String, String)>, Error> {
+    let quoted = words(rest, &config.env, Quotes::Kept)?;
+    let first = quoted
+        .first()
+        .ok_or_else(|| Error::Invalid(format!("{instruction} requires at least one argument")))?;
+    if !first.contains('=') {
+        let (name, value) = rest
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| Error::Invalid(format!("{instruction} must have two arguments")))?;
+        return Ok(vec![(
+            name.to_owned(),
+            words::expand(value.trim_start(), &config.env)?,
+        )]);
+    }
+    let pair = |word: &String| {
+        let (name, value) = word.split_once('=').ok_or_else(|| {
+            Error::Invalid(format!(
+                "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
+            ))
+        })?;
+        if name.is_empty() {
+            return Err(Error::Invalid(format!("{instruction} names can not be blank")));
+        }
+        Ok((
+            words::expand(name, &config.env)?,
+            words::expand(value, &config.env)?,
+        ))
+    };
+    quoted.iter().map(pair).collect()
+}
+
+fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    match env.iter_mut().find(|old| old.split('=').next() == Some(name)) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
+}
+
+/// `80`, `80/udp`, `8000-8010/tcp`.
+fn ports(text: &str) -> Result<BTreeSet<String>, Error> {
+    let wrong = || Error::Invalid(format!("invalid containerPort: {text}"));
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(Error::Invalid(format!("invalid proto: {protocol}")));
+    }
+    let (from, to) = range.split_once('-').unwrap_or((range, range));
+    let port = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits).ok_or_else(wrong)
+    };
+    let (from, to) = (port(from)?, port(to)?);
+    if from > to {
+        return Err(wrong());
+    }
+    Ok((from..=to).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+/// The absolute path that `path` is from `from`, by its text alone: there is no file system to ask yet.
+fn clean(from: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{from}/{path}")
+    };
+    let mut parts = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A number, or a name with or without `SIG`.
+fn is_signal(text: &str) -> bool {
+    const NAMES: [&str; 38] = [
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+        "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+        "TTIN", "TTOU", "UNUSED", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+        "EMT",
+    ];
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=64).contains(&number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = |start: &str, most: u8| {
+        name.strip_prefix(start)
+            .and_then(|n| n.parse::<u8>().ok())
+            .is_some_and(|n| (1..=most).contains(&n))
+    };
+    NAMES.contains(&name) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(changes: &[&str]) -> Result<Config, String> {
+        let changes: Vec<_> = changes.iter().map(|c| (*c).to_owned()).collect();
+        apply(&changes)
+            .map(|image| image.config)
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_instruction_changes_the_config() {
+        let config = config(&[
+            "CMD [\"a\", \"b c\"]",
+            "entrypoint echo $HOME \"x\"",
+            "ENV A=1 B=\"two words\" C='single $A' D=$A-${A}\\ x",
+            "ENV OLD style value",
+            "ENV A=2",
+            "EXPOSE 80 53/udp 8000-8002/TCP",
+            "LABEL a.b=\"c d\" e=f",
+            "STOPSIGNAL SIGRTMIN+3",
+            "USER 1000:1000",
+            "VOLUME [\"/data\", \"/with space\"]",
+            "VOLUME /a /b",
+            "WORKDIR /srv",
+            "# a comment",
+            "WORKDIR \\\n  app/../www",
+        ])
+        .unwrap();
+        assert_eq!(config.cmd.unwrap(), ["a", "b c"]);
+        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "echo $HOME \"x\""]);
+        assert_eq!(
+            config.env,
+            [
+                "A=2",
+                "B=two words",
+                "C=single $A",
+                "D=-\\ x".replace('\\', "").as_str(),
+                "OLD=style value"
+            ]
+        );
+        let ports: Vec<_> = config.exposed_ports.into_iter().collect();
+        assert_eq!(ports, ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
+        assert_eq!(config.labels["a.b"], "c d");
+        assert_eq!(config.labels["e"], "f");
+        assert_eq!(config.stop_signal.unwrap(), "SIGRTMIN+3");
+        assert_eq!(config.user, "1000:1000");
+        let volumes: Vec<_> = config.volumes.into_iter().collect();
+        assert_eq!(volumes, ["/a", "/b", "/data", "/with space"]);
+        assert_eq!(config.working_dir, "/srv/www");
+    }
+
+    #[test]
+    fn variables_come_from_the_changes_before() {
+        let config = config(&["ENV A=1", "ENV B=${A}2 C=\\$A D=${X:-else}${A:+yes}", "USER $B"]).unwrap();
+        assert_eq!(config.env, ["A=1", "B=12", "C=$A", "D=elseyes"]);
+        assert_eq!(config.user, "12");
+    }
+
+    #[test]
+    fn errors_are_dockers() {
+        for (change, error) in [
+            ("RUN x", "RUN is not a valid change command"),
+            ("nonsense", "NONSENSE is not a valid change command"),
+            ("ENV", "ENV requires at least one argument"),
+            ("ENV A", "ENV must have two arguments"),
+            (
+                "ENV A=1 B",
+                "Syntax error - can't find = in \"B\". Must be of the form: name=value",
+            ),
+            ("LABEL =x", "LABEL names can not be blank"),
+            ("EXPOSE", "EXPOSE requires at least one argument"),
+            ("EXPOSE 70000", "invalid containerPort: 70000"),
+            ("EXPOSE +80", "invalid containerPort: +80"),
+            ("EXPOSE 9-8", "invalid containerPort: 9-8"),
+            ("EXPOSE 80/x", "invalid proto: x"),
+            ("STOPSIGNAL x", "Invalid signal: x"),
+            ("STOPSIGNAL 65", "Invalid signal: 65"),
+            ("USER", "USER requires exactly one argument"),
+            ("VOLUME [\"\"]", "VOLUME specified can not be an empty string"),
+            ("WORKDIR", "WORKDIR requires exactly one argument"),
+            (
+                "ENV A=\"x",
+                "unexpected end of statement while looking for matching double-quote",
+            ),
+            ("ENV A=${B", "syntax error: missing '}'"),
+        ] {
+            assert_eq!(config(&[change]).unwrap_err(), error, "{change}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Words of a `Dockerfile` line: quotes, backslashes, `$NAME` and `${NAME}`, as Docker's parser has them.
+
+use std::{iter::Peekable, str::Chars};
+
+use crate::Error;
+
+/// What becomes of quotes and variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// The words as they are written, to be split further.
+    Kept,
+    /// Expanded.
+    Removed,
+}
+
+/// Splits at blanks outside of quotes.
+pub(super) fn words(text: &str, env: &[String], quotes: Quotes) -> Result<Vec<String>, Error> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None, c) if c.is_whitespace() => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                continue;
+            }
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None | Some('"'), '\\') => {
+                word.push(c);
+                word.extend(chars.next());
+                continue;
+            }
+            _ => {}
+        }
+        word.push(c);
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    match quotes {
+        Quotes::Kept => Ok(words),
+        Quotes::Removed => words.iter().map(|word| expand(word, env)).collect(),
+    }
+}
+
+/// Removes quotes and puts values for variables.
+pub(super) fn expand(text: &str, env: &[String]) -> Result<String, Error> {
+    let mut out = String::new();
+    let mut quote = None;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None, '\\') => out.extend(chars.next()),
+            (Some('"'), '\\') => match chars.peek() {
+                Some('"' | '$' | '\\') => out.extend(chars.next()),
+                _ => out.push('\\'),
+            },
+            (None | Some('"'), '$') => out.push_str(&variable(&mut chars, env)?),
+            (_, c) => out.push(c),
+        }
+    }
+    match quote {
+        None => Ok(out),
+        Some('"') => Err(Error::invalid(
+            "unexpected end of statement while looking for matching double-quote",
+        )),
+        Some(_) => Err(Error::invalid(
+            "unexpected end of statement while looking for matching single-quote",
+        )),
+    }
+}
+
+/// What stands for the variable that begins after a `$`.
+fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, Error> {
+    let value = |name: &str| {
+        env.iter()
+            .filter_map(|entry| entry.split_once('='))
+            .find(|(known, _)| *known == name)
+            .map(|(_, v)| v)
+    };
+    if chars.peek() != Some(&'{') {
+        let mut name = String::new();
+        while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            name.push(c);
+        }
+        return Ok(if name.is_empty() {
+            "$".to_owned()
+        } else {
+            value(&name).unwrap_or_default().to_owned()
+        });
+    }
+    chars.next();
+    let mut inside = String::new();
+    loop {
+        match chars.next() {
+            Some('}') => break,
+            Some(c) => inside.push(c),
+            None => return Err(Error::invalid("syntax error: missing '}'")),
+        }
+    }
+    let (name, otherwise) = inside.split_once(':').unwrap_or((&inside, ""));
+    let set = value(name).filter(|v| !v.is_empty());
+    match (otherwise.chars().next(), set) {
+        (None, _) => Ok(value(name).unwrap_or_default().to_owned()),
+        (Some('-'), set) => Ok(set.unwrap_or(&otherwise[1..]).to_owned()),
+        (Some('+'), set) => Ok(set.map_or("", |_| &otherwise[1..]).to_owned()),
+        (Some(_), _) => Err(Error::Invalid(format!(
+            "unsupported modifier ({otherwise}) in substitution"
+        ))),
+    }
+}

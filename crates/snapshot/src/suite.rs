@@ -1,0 +1,249 @@
+//! The conformance suite: what every driver must do, on a real kernel, as root. A driver's tests call [`run`] with
+//! a fresh driver; each check makes layers and snapshots of its own and removes them.
+//!
+//! Mounts are made detached, so that the host never sees them and they vanish with their descriptor.
+
+mod checks;
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
+};
+
+use archive::{Header, Kind, Writer};
+use oci::{Digest, IdMap, Mount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
+};
+
+use crate::{Driver, InitEntry, Prepare};
+
+type Check = fn(&dyn Driver);
+
+/// Every check.
+///
+/// # Panics
+/// If the driver does not do what it must.
+pub fn run(driver: &dyn Driver) {
+    let checks: [(&str, Check); 12] = [
+        ("layers come and go", checks::layers_come_and_go),
+        (
+            "broken archives leave nothing",
+            checks::broken_archives_leave_nothing,
+        ),
+        ("metadata is kept", checks::metadata_is_kept),
+        (
+            "upper layers remove and replace",
+            checks::upper_layers_remove_and_replace,
+        ),
+        (
+            "an opaque root hides everything",
+            checks::an_opaque_root_hides_everything,
+        ),
+        ("init entries fill gaps only", checks::init_entries_fill_gaps_only),
+        (
+            "init entries keep out of what is not plain",
+            checks::init_entries_respect_removals,
+        ),
+        ("no layers at all", checks::no_layers_at_all),
+        ("one layer twice", checks::one_layer_twice),
+        ("two hundred layers", checks::two_hundred_layers),
+        ("writable layers stay until removed", checks::writable_layers_stay),
+        (
+            "volatile snapshots mount again",
+            checks::volatile_snapshots_mount_again,
+        ),
+    ];
+    for (name, check) in checks {
+        eprintln!("{}: {name}", driver.name());
+        check(driver);
+        assert_eq!(
+            driver.snapshots().unwrap_or_default(),
+            Vec::<String>::new(),
+            "{name}: snapshots left"
+        );
+        assert_eq!(
+            driver.layers().unwrap_or_default(),
+            Vec::<String>::new(),
+            "{name}: layers left"
+        );
+    }
+}
+
+/// A layer archive from entries and their content.
+///
+/// # Panics
+/// If the entries cannot be written.
+#[must_use]
+pub fn tar(entries: &[(Header, &[u8])]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).sub_second(true);
+    for (header, content) in entries {
+        let header = Header {
+            size: content.len() as u64,
+            ..header.clone()
+        };
+        good(writer.append(&header, *content));
+    }
+    good(writer.finish())
+}
+
+/// A file of mode 0644.
+#[must_use]
+pub fn file(path: &str) -> Header {
+    Header {
+        path: path.into(),
+        mode: 0o644,
+        ..Header::default()
+    }
+}
+
+/// A directory of mode 0755.
+#[must_use]
+pub fn directory(path: &str) -> Header {
+    Header {
+        mode: 0o755,
+        kind: Kind::Directory,
+        ..file(path)
+    }
+}
+
+/// A link of either kind.
+#[must_use]
+pub fn link(kind: Kind, path: &str, target: &str) -> Header {
+    Header {
+        kind,
+        link: target.into(),
+        ..file(path)
+    }
+}
+
+/// Any digest, by number.
+#[must_use]
+pub fn digest(number: u32) -> Digest {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    Digest::sha256(bytes)
+}
+
+/// A mount of a driver, made detached.
+///
+/// # Errors
+/// The kernel's.
+pub fn assemble(mount: &Mount) -> io::Result<OwnedFd> {
+    let context = fsopen(
+        mount.kind.as_deref().unwrap_or_default(),
+        FsOpenFlags::FSOPEN_CLOEXEC,
+    )?;
+    fsconfig_set_string(&context, "source", mount.source.as_deref().unwrap_or("none"))?;
+    for option in &mount.options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&context, key, value)?,
+            None => fsconfig_set_flag(&context, &**option)?,
+        }
+    }
+    fsconfig_create(&context)?;
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
+}
+
+#[track_caller]
+fn good<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Layers in a driver, and a snapshot of them.
+struct Fixture<'d> {
+    driver: &'d dyn Driver,
+    chain: Vec<Digest>,
+}
+
+const KEY: &str = "container-1";
+
+impl<'d> Fixture<'d> {
+    fn new(driver: &'d dyn Driver, layers: &[Vec<u8>]) -> Self {
+        let mut chain = Vec::new();
+        for (number, tar) in layers.iter().enumerate() {
+            chain.push(digest(number as u32 + 1));
+            good(driver.apply(&chain, &mut &tar[..]));
+        }
+        Self { driver, chain }
+    }
+
+    fn prepare(&self, init: &[InitEntry], volatile: bool) {
+        let request = Prepare {
+            chain: &self.chain,
+            init,
+            ids: &IdMap::IDENTITY,
+            volatile,
+        };
+        good(self.driver.prepare(KEY, &request));
+    }
+
+    /// The merged view.
+    fn view(&self, init: &[InitEntry]) -> Tree {
+        self.prepare(init, false);
+        Tree(good(self.driver.view(KEY)))
+    }
+
+    fn mount(&self) -> Tree {
+        let mounts = good(self.driver.mounts(KEY));
+        assert_eq!(mounts.len(), 1, "{mounts:?}");
+        assert_eq!(mounts[0].destination, "/");
+        Tree(good(assemble(&mounts[0])))
+    }
+}
+
+impl Drop for Fixture<'_> {
+    fn drop(&mut self) {
+        let _ = self.driver.remove(KEY);
+        for length in (1..=self.chain.len()).rev() {
+            let _ = self.driver.forget(&self.driver.layer_name(&self.chain[..length]));
+        }
+    }
+}
+
+/// A detached mount to look into.
+struct Tree(OwnedFd);
+
+impl Tree {
+    fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{path}", self.0.as_raw_fd()))
+    }
+
+    #[track_caller]
+    fn text(&self, path: &str) -> String {
+        good(fs::read_to_string(self.path(path)).map_err(|error| format!("{path}: {error}")))
+    }
+
+    fn stat(&self, path: &str) -> io::Result<fs::Metadata> {
+        fs::symlink_metadata(self.path(path))
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.stat(path).is_ok()
+    }
+
+    #[track_caller]
+    fn names(&self, path: &str) -> Vec<String> {
+        let mut names: Vec<_> = good(fs::read_dir(self.path(path)))
+            .map(|entry| good(entry).file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn xattr(&self, path: &str, name: &str) -> Option<Vec<u8>> {
+        let mut value = vec![0; 256];
+        let length = rustix::fs::lgetxattr(self.path(path), name, &mut value[..]).ok()?;
+        value.truncate(length);
+        Some(value)
+    }
+}
