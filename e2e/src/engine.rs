@@ -43,8 +43,10 @@ pub struct Setup {
     /// More arguments for the daemon.
     pub args: Vec<String>,
     /// Words before the daemon's program, which they must execute with the arguments after them; `{data}` stands
-    /// for the data root.
+    /// for the data root, `{socket}` for the socket's path.
     pub wrapper: Vec<String>,
+    /// What `--host` says; none is the socket.
+    pub host: Option<String>,
 }
 
 /// One running daemon and everything that belongs to it.
@@ -166,11 +168,10 @@ impl Engine {
             .expect("open the log");
         let data = self.data_root().display().to_string();
         let (run, socket) = (self.exec_root(), self.socket());
-        let wrapper = self
-            .setup
-            .wrapper
-            .iter()
-            .map(|word| word.replace("{data}", &data));
+        let wrapper = self.setup.wrapper.iter().map(|word| {
+            word.replace("{data}", &data)
+                .replace("{socket}", &socket.display().to_string())
+        });
         let mut words: Vec<String> = match self.kind {
             Kind::Knarr => wrapper
                 .chain([knarr_program("knarr").display().to_string(), "daemon".into()])
@@ -191,7 +192,13 @@ impl Engine {
         words.extend([
             format!("--data-root={data}"),
             format!("--exec-root={}", run.display()),
-            format!("--host=unix://{}", socket.display()),
+            format!(
+                "--host={}",
+                self.setup
+                    .host
+                    .clone()
+                    .unwrap_or(format!("unix://{}", socket.display()))
+            ),
             format!("--cgroup-parent={}", self.place.cgroup),
         ]);
         words.extend(self.setup.args.iter().cloned());

@@ -127,6 +127,8 @@ fn records_that_are_garbage() {
     );
     assert!(engine.log().contains("records.redb"), "{}", engine.log());
     let c = engine.any_client();
+    // A readable copy lies beside each container's data.
+    assert_eq!(c.field("witness", "/State/Status"), "created");
     c.feed("load", &e2e::busybox().docker_archive("busybox:latest"))
         .ok();
     c.run("run --rm busybox true").ok();
