@@ -117,6 +117,7 @@ fn it_serves() {
 
 fn it_is_an_image_like_others() {
     for c in clients() {
+        c.run("run --rm hello").ok();
         c.run("images").ok().out_has("hello");
         assert_eq!(c.field("hello", "/Os"), "linux");
         c.run("tag hello hello:mine").ok();

@@ -242,16 +242,20 @@ fn a_debootstrap_tree(c: &Client) {
 
 fn compressed_layers_and_archives(c: &Client) {
     for (pack, name) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst"), ("bzip2", "bz2")] {
-        // 20.10 does not know zstd.
-        if pack == "zstd" && !c.is_knarr_engine() {
-            continue;
-        }
         let path = file(c, "packed.tar");
         fs::write(&path, busybox().docker_archive(&format!("packed:{name}"))).expect("write the archive");
         tool(&format!("{pack} {}", path.display()));
         let packed = PathBuf::from(format!("{}.{name}", path.display()));
-        loads_and_runs(c, &packed, &format!("packed:{name}"));
-        let _ = fs::remove_file(&path);
+        // 20.10 does not know zstd; knarr says of the two old ones that it does not.
+        match (pack, c.is_knarr_engine()) {
+            ("zstd", false) => {}
+            ("xz" | "bzip2", true) => {
+                c.run(&format!("load -i {}", packed.display()))
+                    .code(1)
+                    .err_has(&format!("{pack} compression is not supported"));
+            }
+            _ => loads_and_runs(c, &packed, &format!("packed:{name}")),
+        }
     }
 }
 

@@ -74,9 +74,6 @@ fn seccomp(c: &Client) {
     c.run("run --rm busybox unshare -m true")
         .fails()
         .err_has("Operation not permitted");
-    c.run("run --rm --security-opt seccomp=unconfined busybox grep -E ^Seccomp: /proc/self/status")
-        .ok()
-        .out("Seccomp:\t0\n");
 }
 
 fn masked_and_read_only_paths(c: &Client) {
@@ -184,7 +181,4 @@ fn setuid_still_works(c: &Client) {
     c.run("run --rm -u 1000 busybox grep NoNewPrivs /proc/self/status")
         .ok()
         .out("NoNewPrivs:\t0\n");
-    c.run("run --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status")
-        .ok()
-        .out("NoNewPrivs:\t1\n");
 }

@@ -151,7 +151,7 @@ fn wrong_limits(c: &Client) {
         .err_has("You should always set the Memory limit when using Memoryswap limit, see usage");
     c.run("run --rm --cpus 9999 busybox true")
         .code(125)
-        .err_has("Range of CPUs is from 0.01 to ");
+        .err_has("ange of CPUs is from 0.01 to ");
     c.run("run --rm --cpuset-cpus 0-9999 busybox true")
         .code(125)
         .err_has("0-9999");
