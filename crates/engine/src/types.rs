@@ -193,6 +193,8 @@ pub struct ExecConfig {
     pub privileged: bool,
     /// Streams that will be joined.
     pub attach: AttachOptions,
+    /// As the client wrote them; kept for whoever joins.
+    pub detach_keys: String,
 }
 
 /// An exec session as `inspect` sees it.

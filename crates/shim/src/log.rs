@@ -15,7 +15,7 @@ use crate::{escape::escape, time::rfc3339};
 /// A longer line is split, as Docker does.
 const PART: usize = 16 << 10;
 /// Written early when a batch has grown to this.
-const BATCH: usize = 512 << 10;
+const BATCH: usize = 128 << 10;
 const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// The log of one container.
@@ -365,5 +365,27 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(texts(&path).last().unwrap(), "line 99\n");
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_writer() {
+        let lines = [&[b'x'; 99][..], b"\n"].concat().repeat((256 << 10) / 100);
+        for place in [
+            "/dev/null",
+            "/dev/shm/knarr-measure.log",
+            "/tmp/knarr-measure.log",
+        ] {
+            let mut log = JsonFile::open(Path::new(place), 0, 1).unwrap();
+            let began = std::time::Instant::now();
+            for _ in 0..1000 {
+                log.write(0, &lines, NOON);
+            }
+            let rate = lines.len() as f64 * 1000.0 / 1e6 / began.elapsed().as_secs_f64();
+            println!("{place}: {rate:.0} MB/s");
+            if place != "/dev/null" {
+                std::fs::remove_file(place).unwrap();
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     event::{PollFd, PollFlags, Timespec, poll},
-    io::{Errno, read},
+    io::{Errno, read, retry_on_intr},
     net::{SocketFlags, accept_with, sockopt::socket_peercred},
     process::geteuid,
 };
@@ -166,8 +166,8 @@ impl Shim {
             tv_nsec: i64::from(rest.subsec_nanos()),
         });
         let (sources, mut descriptors) = self.interest();
-        if poll(&mut descriptors, timeout.as_ref()).is_err() {
-            // Interrupted: the bell has rung and shows in the next turn.
+        if let Err(error) = retry_on_intr(|| poll(&mut descriptors, timeout.as_ref())) {
+            eprintln!("poll: {error}");
             return Vec::new();
         }
         let ready = sources.into_iter().zip(descriptors.iter().map(PollFd::revents));
@@ -358,7 +358,8 @@ impl Shim {
         if let Some(log) = &mut self.log {
             log.shrink();
         }
-        sys::heap::give_back();
+        // Memory that is not given back is only memory.
+        let _ = sys::memory::give_back();
     }
 }
 

@@ -2,10 +2,15 @@
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
 pub mod descriptors;
+pub mod errno;
 pub mod fdpass;
 pub mod fsmount;
 pub mod heap;
+pub mod memory;
+pub mod mounts;
+pub mod process;
 pub mod rooted;
+pub mod service;
 pub mod signals;
 
 pub use rooted::Root;

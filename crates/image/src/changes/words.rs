@@ -49,6 +49,10 @@ pub(super) fn words(text: &str, env: &[String], quotes: Quotes) -> Result<Vec<St
 
 /// Removes quotes and puts values for variables.
 pub(super) fn expand(text: &str, env: &[String]) -> Result<String, Error> {
+    process(text, env).map_err(|what| Error::Invalid(format!("failed to process {text:?}: {what}")))
+}
+
+fn process(text: &str, env: &[String]) -> Result<String, String> {
     let mut out = String::new();
     let mut quote = None;
     let mut chars = text.chars().peekable();
@@ -67,17 +71,17 @@ pub(super) fn expand(text: &str, env: &[String]) -> Result<String, Error> {
     }
     match quote {
         None => Ok(out),
-        Some('"') => Err(Error::invalid(
-            "unexpected end of statement while looking for matching double-quote",
-        )),
-        Some(_) => Err(Error::invalid(
-            "unexpected end of statement while looking for matching single-quote",
-        )),
+        Some(open) => {
+            let kind = if open == '"' { "double" } else { "single" };
+            Err(format!(
+                "unexpected end of statement while looking for matching {kind}-quote"
+            ))
+        }
     }
 }
 
 /// What stands for the variable that begins after a `$`.
-fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, Error> {
+fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, String> {
     let value = |name: &str| {
         env.iter()
             .filter_map(|entry| entry.split_once('='))
@@ -101,7 +105,7 @@ fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, E
         match chars.next() {
             Some('}') => break,
             Some(c) => inside.push(c),
-            None => return Err(Error::invalid("syntax error: missing '}'")),
+            None => return Err("syntax error: missing '}'".to_owned()),
         }
     }
     let (name, otherwise) = inside.split_once(':').unwrap_or((&inside, ""));
@@ -110,8 +114,6 @@ fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, E
         (None, _) => Ok(value(name).unwrap_or_default().to_owned()),
         (Some('-'), set) => Ok(set.unwrap_or(&otherwise[1..]).to_owned()),
         (Some('+'), set) => Ok(set.map_or("", |_| &otherwise[1..]).to_owned()),
-        (Some(_), _) => Err(Error::Invalid(format!(
-            "unsupported modifier ({otherwise}) in substitution"
-        ))),
+        (Some(_), _) => Err(format!("unsupported modifier ({otherwise}) in substitution")),
     }
 }

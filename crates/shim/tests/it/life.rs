@@ -351,3 +351,34 @@ fn a_long_directory_name_is_no_obstacle() {
     crate::common::expect(&mut client, "here");
     assert_eq!(shim.exit().code, 0);
 }
+
+/// The runtime here is a script that hangs in `create`.
+#[test]
+fn what_is_being_created_can_be_discarded() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bundle = Bundle::sh("");
+    let script = bundle.path().join("runtime.sh");
+    fs::write(
+        &script,
+        "#!/bin/sh\ncase \"$*\" in *create*) sleep 4321 & wait;; esac\n",
+    )
+    .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.config.runtime = script;
+    let mut shim = bundle.shim();
+    eventually("it listens", || Client::connect(shim.bundle.path()).is_ok());
+    assert_eq!(
+        refused(&mut shim.client(), &Request::Start),
+        "the container is being created"
+    );
+    done(&mut shim.client(), &Request::Discard);
+    let Reply::Error { .. } = shim.first.reply().unwrap() else {
+        panic!("created?")
+    };
+    shim.gone();
+    let left = Command::new("pgrep")
+        .args(["-x", "-f", "sleep 4321"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes left");
+}

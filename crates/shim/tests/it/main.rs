@@ -4,5 +4,6 @@
 
 mod common;
 mod life;
+mod measures;
 mod sessions;
 mod streams;

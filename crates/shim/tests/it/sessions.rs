@@ -1,11 +1,15 @@
 //! Exec sessions, and clients that die.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
 
 use oci::spec::ConsoleSize;
 use shim::{
     client::Client,
-    protocol::{Reply, Request, Streams},
+    protocol::{Reply, Request, STDIN, Streams},
+    wire,
 };
 
 use crate::common::{ALL, Bundle, collect, done, exit_event, expect, process, refused};
@@ -192,7 +196,7 @@ fn sessions_end_with_the_container() {
     assert_eq!(shim.exit().code, 137);
 }
 
-/// Another process attaches and is killed; the container goes on, and the next client too.
+/// Another process is attached and killed; the container goes on, and so does the next client.
 #[test]
 fn a_killed_client_is_only_a_client_that_left() {
     let mut shim = Bundle::sh("while read line; do echo got $line; done")
@@ -200,17 +204,30 @@ fn a_killed_client_is_only_a_client_that_left() {
         .create();
     shim.start();
     let socket = shim.bundle.path().join("shim.sock");
-    let mut relay = Command::new("socat")
-        .args(["-u", &format!("UNIX-CONNECT:{}", socket.display()), "STDOUT"])
-        .stdout(Stdio::null())
+    let mut other = Command::new("socat")
+        .args(["STDIO", &format!("UNIX-CONNECT:{}", socket.display())])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("apt-get install socat");
-    let mut client = shim.attach(ALL);
-    client.write_stdin(b"one\n").unwrap();
-    expect(&mut client, "got one");
-    relay.kill().unwrap();
-    relay.wait().unwrap();
-    drop(client);
+    let attach = wire::message(&Request::Attach {
+        session: None,
+        streams: ALL,
+    })
+    .unwrap();
+    let typed = [&wire::frame_header(STDIN, 4)[..], b"one\n"].concat();
+    other
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(&[attach, typed].concat())
+        .unwrap();
+    let mut answer = vec![0; wire::message(&Reply::Done).unwrap().len() + wire::FRAME_HEADER + 8];
+    other.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    assert!(answer.ends_with(b"got one\n"));
+    other.kill().unwrap();
+    other.wait().unwrap();
+
     let mut client = shim.attach(ALL);
     client.write_stdin(b"two\n").unwrap();
     expect(&mut client, "got two");

@@ -1,0 +1,301 @@
+//! `run --explain`: what was done for one start, drawn as a timeline.
+
+use std::fmt::Write;
+
+use trace::{Room, Step, Timeline};
+
+/// How the drawing is to look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Columns of the terminal.
+    pub(crate) width: usize,
+    /// Whether colours are welcome.
+    pub(crate) colour: bool,
+}
+
+impl Look {
+    /// What suits standard error, where the drawing goes.
+    pub(crate) fn of_terminal() -> Look {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        let width = size
+            .map(|size| usize::from(size.ws_col))
+            .filter(|width| *width > 0)
+            .unwrap_or(100);
+        let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Look {
+            width: width.clamp(60, 160),
+            colour: terminal && !quiet,
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Eighths of a cell, so that a bar tells fractions of a column.
+const EIGHTHS: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
+
+/// A room's name and its colour.
+fn room(room: Room) -> (&'static str, &'static str) {
+    match room {
+        Room::Engine => ("engine", "34"),
+        Room::Snapshot => ("snapshot", "33"),
+        Room::Network => ("network", "36"),
+        Room::Shim => ("shim", "35"),
+        Room::Runtime => ("runtime", "32"),
+        Room::Init => ("init", "91"),
+    }
+}
+
+/// The drawing: a line per step with its beginning, its length, its bar, its room and what was done; below it the
+/// particulars; at the end what each room took.
+pub(crate) fn draw(timeline: &Timeline, look: Look) -> String {
+    let mut steps: Vec<&Step> = timeline.steps.iter().collect();
+    steps.sort_by_key(|step| (step.start, std::cmp::Reverse(step.took)));
+    let Some(zero) = steps.first().map(|step| step.start) else {
+        return "the daemon kept no steps for this start\n".into();
+    };
+    let end = steps
+        .iter()
+        .map(|step| step.start.saturating_add(step.took))
+        .max()
+        .unwrap_or(zero);
+    let span = (end - zero).max(1);
+    let bar_width = (look.width / 4).clamp(12, 32);
+    let mut out = String::new();
+    let title = format!(
+        "{:>9} {:>9}  {:<bar_width$}  {:<8}  step",
+        "at ms", "took ms", "", "room"
+    );
+    let _ = writeln!(out, "{}", look.paint("2", title.trim_end()));
+    for step in &steps {
+        line(&mut out, step, zero, span, bar_width, look);
+    }
+    summary(&mut out, &steps, span, look);
+    out
+}
+
+fn line(out: &mut String, step: &Step, zero: u64, span: u64, bar_width: usize, look: Look) {
+    let (name, colour) = room(step.room);
+    let begin = step.start - zero;
+    let bar = look.paint(colour, &bar(begin, step.took, span, bar_width));
+    let name = look.paint(colour, &format!("{name:<8}"));
+    let indent = 9 + 1 + 9 + 2 + bar_width + 2 + 8 + 2;
+    let room_left = look.width.saturating_sub(indent).max(20);
+    let what = look.paint("1", &cut(&step.what, room_left));
+    let _ = writeln!(
+        out,
+        "{:>9} {:>9}  {bar}  {name}  {what}",
+        millis(begin),
+        millis(step.took)
+    );
+    let label = step
+        .details
+        .iter()
+        .map(|(key, _)| key.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(16);
+    for (key, value) in &step.details {
+        let left = room_left.saturating_sub(label + 4);
+        for (at, part) in fold(value, left.max(16)).iter().enumerate() {
+            let key = if at == 0 { key.as_str() } else { "" };
+            let text = format!("{key:<label$}  {part}");
+            let _ = writeln!(out, "{:indent$}  {}", "", look.paint("2", text.trim_end()));
+        }
+    }
+}
+
+/// A bar of `width` cells for a step that begins at `begin` and takes `took` of `span`; never empty.
+fn bar(begin: u64, took: u64, span: u64, width: usize) -> String {
+    let eighths = |time: u64| (u128::from(time) * width as u128 * 8 / u128::from(span)) as usize;
+    let from = eighths(begin) / 8;
+    let from = from.min(width - 1);
+    let until = eighths(begin.saturating_add(took)).clamp(from * 8 + 1, width * 8);
+    (0..width)
+        .map(|cell| match cell {
+            cell if cell < from => '·',
+            cell => match EIGHTHS[until.saturating_sub(cell * 8).min(8)] {
+                ' ' => '·',
+                block => block,
+            },
+        })
+        .collect()
+}
+
+fn summary(out: &mut String, steps: &[&Step], span: u64, look: Look) {
+    let rooms = [
+        Room::Engine,
+        Room::Snapshot,
+        Room::Network,
+        Room::Shim,
+        Room::Runtime,
+        Room::Init,
+    ];
+    let parts: Vec<String> = rooms
+        .into_iter()
+        .filter_map(|of| {
+            let mine: Vec<_> = steps
+                .iter()
+                .filter(|step| step.room == of)
+                .map(|s| (s.start, s.start + s.took))
+                .collect();
+            let (name, colour) = room(of);
+            (!mine.is_empty()).then(|| format!("{} {}", look.paint(colour, name), millis(covered(mine))))
+        })
+        .collect();
+    let head = look.paint("1", &format!("{:>9} ms in all", millis(span)));
+    let _ = writeln!(out, "{head}, {} steps: {}", steps.len(), parts.join(", "));
+}
+
+/// How much time spans cover together: steps of one room may hold others.
+fn covered(mut spans: Vec<(u64, u64)>) -> u64 {
+    spans.sort_unstable();
+    let (mut total, mut reached) = (0, 0);
+    for (from, until) in spans {
+        total += until.saturating_sub(from.max(reached));
+        reached = reached.max(until);
+    }
+    total
+}
+
+fn millis(nanos: u64) -> String {
+    format!("{:.3}", nanos as f64 / 1e6)
+}
+
+fn cut(text: &str, width: usize) -> String {
+    crate::format::ellipsis(&printable(text), width)
+}
+
+/// Text in lines of at most `width`, broken after `:`, `,`, `/` or a space where there is one.
+fn fold(text: &str, width: usize) -> Vec<String> {
+    let chars: Vec<char> = printable(text).chars().collect();
+    let (mut lines, mut at) = (Vec::new(), 0);
+    while chars.len() - at > width {
+        let window = &chars[at..at + width];
+        let good = window
+            .iter()
+            .rposition(|c| matches!(c, ':' | ',' | '/' | ' '))
+            .filter(|place| *place > width / 2);
+        let end = at + good.map_or(width, |place| place + 1);
+        lines.push(chars[at..end].iter().collect());
+        at = end;
+    }
+    lines.push(chars[at..].iter().collect());
+    lines
+}
+
+/// What a container or an image named must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(start: u64, took: u64, room: Room, what: &str, details: &[(&str, &str)]) -> Step {
+        let details = details.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Step {
+            start,
+            took,
+            room,
+            what: what.into(),
+            details,
+        }
+    }
+
+    fn sample() -> Timeline {
+        Timeline {
+            steps: vec![
+                step(
+                    1_000_000,
+                    1_000_000,
+                    Room::Engine,
+                    "resolve image",
+                    &[("name", "busybox:latest")],
+                ),
+                step(
+                    2_000_000,
+                    2_000_000,
+                    Room::Shim,
+                    "mount overlay",
+                    &[("lower", "/a:/b")],
+                ),
+                step(4_000_000, 10_000, Room::Init, "exec\x1b[2J", &[]),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_timeline_drawn_plainly() {
+        let text = draw(
+            &sample(),
+            Look {
+                width: 80,
+                colour: false,
+            },
+        );
+        let want = "    at ms   took ms                        room      step
+    0.000     1.000  ██████▋·············  engine    resolve image
+                                                       name  busybox:latest
+    1.000     2.000  ······█████████████▉  shim      mount overlay
+                                                       lower  /a:/b
+    3.000     0.010  ···················█  init      exec\u{fffd}[2J
+    3.010 ms in all, 3 steps: engine 1.000, shim 2.000, init 0.010
+";
+        assert_eq!(text, want, "\n{text}");
+    }
+
+    #[test]
+    fn colours_only_where_they_are_welcome() {
+        assert!(
+            !draw(
+                &sample(),
+                Look {
+                    width: 80,
+                    colour: false
+                }
+            )
+            .contains('\x1b')
+        );
+        assert!(
+            draw(
+                &sample(),
+                Look {
+                    width: 80,
+                    colour: true
+                }
+            )
+            .contains("\x1b[34mengine")
+        );
+        assert!(
+            draw(
+                &Timeline::default(),
+                Look {
+                    width: 80,
+                    colour: true
+                }
+            )
+            .contains("no steps")
+        );
+    }
+
+    #[test]
+    fn bars_are_never_empty_and_never_too_long() {
+        for (begin, took) in [(0, 0), (0, 100), (99, 1), (100, 0), (50, 1)] {
+            let bar = bar(begin, took, 100, 10);
+            assert_eq!(bar.chars().count(), 10, "{bar}");
+            assert!(bar.chars().any(|c| EIGHTHS[1..].contains(&c)), "{bar}");
+        }
+        assert_eq!(covered(vec![(0, 10), (2, 5), (8, 12)]), 12);
+    }
+}

@@ -1,0 +1,153 @@
+//! Bodies: whole and bounded, as a blocking reader, and as streams.
+
+use std::{
+    convert::Infallible,
+    io::{self, Read},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use hyper::{
+    Response, StatusCode,
+    body::{Body as HttpBody, Frame, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
+
+use crate::failure::{Failure, Result};
+
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Every answer.
+pub(crate) type Reply = Response<Body>;
+
+/// A JSON request that is larger than this is not one (R13).
+const MAX_JSON: usize = 4 << 20;
+
+/// A body that is known.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// An answer of `bytes`.
+pub(crate) fn reply(status: StatusCode, kind: &'static str, bytes: impl Into<Bytes>) -> Reply {
+    with_type(status, kind, full(bytes))
+}
+
+/// An answer of `body`.
+pub(crate) fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(full(""));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// One JSON value and a newline, as Go's encoder writes it.
+pub(crate) fn line(value: &impl Serialize) -> Bytes {
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+/// Docker refuses bodies of another type; an empty body needs none.
+pub(crate) fn must_be_json(headers: &hyper::HeaderMap) -> Result<()> {
+    let Some(kind) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(api::JSON) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "Content-Type specified ({kind}) must be 'application/json'"
+    )))
+}
+
+/// The whole body of a JSON request.
+pub(crate) async fn whole(body: Incoming) -> Result<Bytes> {
+    let limited = Limited::new(body, MAX_JSON).collect().await;
+    let collected = limited.map_err(|error| Failure::invalid(format!("read the request: {error}")))?;
+    Ok(collected.to_bytes())
+}
+
+/// A JSON request as a `T`; an empty body is the default where `or_default`.
+pub(crate) async fn json<T: DeserializeOwned + Default>(
+    headers: &hyper::HeaderMap,
+    body: Incoming,
+    or_default: bool,
+) -> Result<T> {
+    let bytes = whole(body).await?;
+    if or_default && bytes.is_empty() {
+        return Ok(T::default());
+    }
+    must_be_json(headers)?;
+    Ok(api::go::decode(&bytes)?)
+}
+
+/// A request body for code that blocks; nothing is read before it is asked for.
+pub(crate) struct Reader {
+    body: Incoming,
+    runtime: tokio::runtime::Handle,
+    piece: Bytes,
+}
+
+impl Reader {
+    /// Must be read on a blocking thread.
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            runtime: tokio::runtime::Handle::current(),
+            piece: Bytes::new(),
+        }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.runtime.block_on(self.body.frame()) {
+                None => return Ok(0),
+                Some(Err(error)) => return Err(io::Error::other(error)),
+                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
+            }
+        }
+        let length = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// A body that is written while it is sent; ends when every sender is gone.
+pub(crate) fn channel(depth: usize) -> (mpsc::Sender<Bytes>, Body) {
+    let (sender, receiver) = mpsc::channel(depth);
+    (sender, BodyExt::boxed_unsync(Channel(receiver)))
+}
+
+struct Channel(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Channel {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+        let piece = ready!(self.0.poll_recv(context));
+        Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,61 @@
+//! Docker's words to the engine's and back.
+
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod filter;
+pub(crate) mod image;
+pub(crate) mod mounts;
+pub(crate) mod size;
+pub(crate) mod time;
+
+use crate::failure::{Failure, Result};
+
+/// Rows and columns; none of either is no size.
+pub(crate) fn console_size([rows, columns]: [u16; 2]) -> Option<(u16, u16)> {
+    (rows > 0 && columns > 0).then_some((rows, columns))
+}
+
+/// Docker's check: a name is there.
+pub(crate) fn check_env(env: &[String]) -> Result<()> {
+    match env
+        .iter()
+        .find(|entry| entry.is_empty() || entry.starts_with('='))
+    {
+        Some(entry) => Err(Failure::invalid(format!("invalid environment variable: {entry}"))),
+        None => Ok(()),
+    }
+}
+
+/// Only this host's platform can run.
+pub(crate) fn check_platform(asked: &str) -> Result<()> {
+    let own = architecture();
+    let fits = match asked.split('/').collect::<Vec<_>>()[..] {
+        ["" | "linux"] => true,
+        ["linux", architecture, ..] | [architecture] => architecture == own,
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Failure::unsupported(format!(
+        "platform {asked} on a linux/{own} host"
+    )))
+}
+
+/// Go's word for the host's architecture.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+/// The id of a network that is always there: its name in hex digits, so that it is the same in every engine.
+pub(crate) fn network_id(name: &str) -> String {
+    let digits = name
+        .bytes()
+        .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
+    format!("{digits:0<64}")
+}

@@ -1,0 +1,466 @@
+//! A create request to the engine's config. What knarr cannot honour is refused by name, never dropped.
+
+use api::create::{Config, CreateRequest, Healthcheck, HostConfig, LogConfig, NetworkingConfig, Words};
+use engine::config::{Attach, Host, Log, Network, Resources};
+
+use super::{check_env, console_size, mounts, size};
+use crate::failure::{Failure, Result};
+
+/// Checks and converts the whole request.
+pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
+    let CreateRequest {
+        config,
+        host_config: host,
+        networking_config,
+    } = request;
+    if config == Config::default() {
+        return Err(Failure::invalid(
+            "Config cannot be empty in order to create a container",
+        ));
+    }
+    refuse(unsupported_config(&config))?;
+    refuse(unsupported_host(&host))?;
+    refuse(unsupported_resources(&host))?;
+    only_known_networks(&networking_config, &host.network_mode)?;
+    let env = config.env.unwrap_or_default();
+    check_env(&env)?;
+    Ok(engine::Config {
+        image: config.image,
+        image_id: None,
+        command: config.cmd.map(|Words(words)| words),
+        entrypoint: config.entrypoint.map(|Words(words)| words),
+        env,
+        working_dir: config.working_dir,
+        user: config.user,
+        hostname: config.hostname,
+        domainname: config.domainname,
+        labels: config.labels.unwrap_or_default(),
+        exposed_ports: ports(config.exposed_ports.unwrap_or_default().into_keys())?,
+        volumes: Vec::new(),
+        tty: config.tty,
+        console_size: console_size(host.console_size),
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        attach: Attach {
+            stdin: config.attach_stdin,
+            stdout: config.attach_stdout,
+            stderr: config.attach_stderr,
+        },
+        stop_signal: config.stop_signal,
+        stop_timeout: config.stop_timeout,
+        host: on_host(host)?,
+        ids: oci::IdMap::IDENTITY,
+    })
+}
+
+fn on_host(host: HostConfig) -> Result<Host> {
+    let resources = resources(&host);
+    let network = network(&host.network_mode)?;
+    let log = log(host.log_config)?;
+    let shm_size =
+        u64::try_from(host.shm_size).map_err(|_| Failure::invalid("SHM size can not be less than 0"))?;
+    let (binds, tmpfs) = mounts::all(
+        &host.binds.unwrap_or_default(),
+        host.mounts.unwrap_or_default(),
+        host.tmpfs.unwrap_or_default(),
+    )?;
+    Ok(Host {
+        binds,
+        tmpfs,
+        network,
+        resources,
+        read_only_root: host.readonly_rootfs,
+        auto_remove: host.auto_remove,
+        init: host.init.unwrap_or(false),
+        runtime: host.runtime,
+        cgroup_parent: host.cgroup_parent,
+        log,
+        annotations: host.annotations.unwrap_or_default(),
+        shm_size,
+    })
+}
+
+fn resources(host: &HostConfig) -> Resources {
+    Resources {
+        memory: host.memory,
+        memory_swap: host.memory_swap,
+        memory_reservation: host.memory_reservation,
+        nano_cpus: host.nano_cpus,
+        cpu_period: host.cpu_period,
+        cpu_quota: host.cpu_quota,
+        cpu_shares: host.cpu_shares,
+        cpuset_cpus: host.cpuset_cpus.clone(),
+        cpuset_mems: host.cpuset_mems.clone(),
+        pids_limit: host.pids_limit,
+    }
+}
+
+/// `(name of the member, whether it asks for something)`
+type Asks = Vec<(&'static str, bool)>;
+
+fn refuse(asks: Asks) -> Result<()> {
+    match asks.into_iter().find(|(_, asks)| *asks) {
+        Some((name, _)) => Err(Failure::unsupported(name)),
+        None => Ok(()),
+    }
+}
+
+fn some<T>(list: Option<&Vec<T>>) -> bool {
+    list.is_some_and(|list| !list.is_empty())
+}
+
+fn unsupported_config(config: &Config) -> Asks {
+    let has_probe = |probe: &Healthcheck| {
+        let none = probe
+            .test
+            .as_ref()
+            .is_some_and(|test| test.first().is_some_and(|word| word == "NONE"));
+        !none && *probe != Healthcheck::default()
+    };
+    vec![
+        (
+            "Config.Healthcheck",
+            config.healthcheck.as_ref().is_some_and(has_probe),
+        ),
+        (
+            "Config.Volumes (anonymous volumes)",
+            config.volumes.as_ref().is_some_and(|set| !set.is_empty()),
+        ),
+        (
+            "Config.NetworkDisabled (use the network \"none\")",
+            config.network_disabled,
+        ),
+        ("Config.MacAddress", !config.mac_address.is_empty()),
+        ("Config.OnBuild", some(config.on_build.as_ref())),
+        (
+            "Config.Shell",
+            config.shell.as_ref().is_some_and(|words| !words.0.is_empty()),
+        ),
+        ("Config.ArgsEscaped", config.args_escaped),
+    ]
+}
+
+fn unsupported_host(host: &HostConfig) -> Asks {
+    let words = |words: &Option<Words>| words.as_ref().is_some_and(|words| !words.0.is_empty());
+    let not = |word: &str, fine: &[&str]| !fine.contains(&word);
+    vec![
+        (
+            "HostConfig.PortBindings",
+            host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()),
+        ),
+        ("HostConfig.PublishAllPorts", host.publish_all_ports),
+        (
+            "HostConfig.RestartPolicy",
+            not(&host.restart_policy.name, &["", "no"]),
+        ),
+        (
+            "HostConfig.RestartPolicy.MaximumRetryCount",
+            host.restart_policy.maximum_retry_count != 0,
+        ),
+        ("HostConfig.VolumeDriver", !host.volume_driver.is_empty()),
+        ("HostConfig.VolumesFrom", some(host.volumes_from.as_ref())),
+        ("HostConfig.CapAdd", words(&host.cap_add)),
+        ("HostConfig.CapDrop", words(&host.cap_drop)),
+        (
+            "HostConfig.CgroupnsMode",
+            not(&host.cgroupns_mode, &["", "private"]),
+        ),
+        ("HostConfig.Dns", some(host.dns.as_ref())),
+        ("HostConfig.DnsOptions", some(host.dns_options.as_ref())),
+        ("HostConfig.DnsSearch", some(host.dns_search.as_ref())),
+        ("HostConfig.ExtraHosts", some(host.extra_hosts.as_ref())),
+        ("HostConfig.GroupAdd", some(host.group_add.as_ref())),
+        ("HostConfig.IpcMode", not(&host.ipc_mode, &["", "private"])),
+        ("HostConfig.Cgroup", !host.cgroup.is_empty()),
+        ("HostConfig.Links", some(host.links.as_ref())),
+        ("HostConfig.OomScoreAdj", host.oom_score_adj != 0),
+        ("HostConfig.PidMode", not(&host.pid_mode, &["", "private"])),
+        ("HostConfig.Privileged", host.privileged),
+        ("HostConfig.SecurityOpt", some(host.security_opt.as_ref())),
+        (
+            "HostConfig.StorageOpt",
+            host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()),
+        ),
+        ("HostConfig.UTSMode", not(&host.uts_mode, &["", "private"])),
+        ("HostConfig.UsernsMode", not(&host.userns_mode, &["", "private"])),
+        (
+            "HostConfig.Sysctls",
+            host.sysctls.as_ref().is_some_and(|map| !map.is_empty()),
+        ),
+        ("HostConfig.Isolation", not(&host.isolation, &["", "default"])),
+        // Null means the engine's own; an empty list would unmask everything.
+        ("HostConfig.MaskedPaths", host.masked_paths.is_some()),
+        ("HostConfig.ReadonlyPaths", host.readonly_paths.is_some()),
+    ]
+}
+
+fn unsupported_resources(host: &HostConfig) -> Asks {
+    vec![
+        ("HostConfig.BlkioWeight", host.blkio_weight != 0),
+        (
+            "HostConfig.BlkioWeightDevice",
+            some(host.blkio_weight_device.as_ref()),
+        ),
+        (
+            "HostConfig.BlkioDeviceReadBps",
+            some(host.blkio_device_read_bps.as_ref()),
+        ),
+        (
+            "HostConfig.BlkioDeviceWriteBps",
+            some(host.blkio_device_write_bps.as_ref()),
+        ),
+        (
+            "HostConfig.BlkioDeviceReadIOps",
+            some(host.blkio_device_read_iops.as_ref()),
+        ),
+        (
+            "HostConfig.BlkioDeviceWriteIOps",
+            some(host.blkio_device_write_iops.as_ref()),
+        ),
+        ("HostConfig.CpuRealtimePeriod", host.cpu_realtime_period != 0),
+        ("HostConfig.CpuRealtimeRuntime", host.cpu_realtime_runtime != 0),
+        ("HostConfig.Devices", some(host.devices.as_ref())),
+        (
+            "HostConfig.DeviceCgroupRules",
+            some(host.device_cgroup_rules.as_ref()),
+        ),
+        ("HostConfig.DeviceRequests", some(host.device_requests.as_ref())),
+        ("HostConfig.KernelMemory", host.kernel_memory != 0),
+        ("HostConfig.KernelMemoryTCP", host.kernel_memory_tcp != 0),
+        (
+            "HostConfig.MemorySwappiness",
+            host.memory_swappiness.is_some_and(|value| value != -1),
+        ),
+        ("HostConfig.OomKillDisable", host.oom_kill_disable == Some(true)),
+        ("HostConfig.Ulimits", some(host.ulimits.as_ref())),
+        ("HostConfig.CpuCount", host.cpu_count != 0),
+        ("HostConfig.CpuPercent", host.cpu_percent != 0),
+        ("HostConfig.IOMaximumIOps", host.io_maximum_iops != 0),
+        ("HostConfig.IOMaximumBandwidth", host.io_maximum_bandwidth != 0),
+    ]
+}
+
+fn network(mode: &str) -> Result<Network> {
+    match mode {
+        "" | "default" | "bridge" => Ok(Network::Default),
+        "none" => Ok(Network::None),
+        "host" => Ok(Network::Host),
+        other => Err(Failure::unsupported(format!(
+            "the network {other:?} (none and host work)"
+        ))),
+    }
+}
+
+/// Clients name the network of `NetworkMode` here again, with settings that ask for nothing.
+fn only_known_networks(networking: &NetworkingConfig, mode: &str) -> Result<()> {
+    for (name, settings) in networking.endpoints_config.iter().flatten() {
+        let same = name == mode || (network(name)? == network(mode)?);
+        if !same {
+            return Err(Failure::unsupported(
+                "NetworkingConfig.EndpointsConfig (several networks)",
+            ));
+        }
+        let mut settings = settings.clone().unwrap_or_default();
+        // Lists that say nothing.
+        for list in [
+            &mut settings.links,
+            &mut settings.aliases,
+            &mut settings.dns_names,
+        ] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                *list = None;
+            }
+        }
+        if settings
+            .driver_opts
+            .as_ref()
+            .is_some_and(std::collections::BTreeMap::is_empty)
+        {
+            settings.driver_opts = None;
+        }
+        if settings != api::container::EndpointSettings::default() {
+            return Err(Failure::unsupported(format!(
+                "NetworkingConfig.EndpointsConfig.{name} (its settings)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn log(config: LogConfig) -> Result<Log> {
+    match config.kind.as_str() {
+        "" | "json-file" => {}
+        "none" => return Ok(Log::None),
+        other => {
+            return Err(Failure::unsupported(format!(
+                "the log driver {other:?} (json-file and none work)"
+            )));
+        }
+    }
+    let (mut size, mut files) = (0, 1);
+    for (name, value) in config.config.unwrap_or_default() {
+        let invalid = || Failure::invalid(format!("invalid value for {name}: {value:?}"));
+        match name.as_str() {
+            "max-size" if value == "-1" => size = 0,
+            "max-size" => size = size::parse(&value).ok_or_else(invalid)?,
+            "max-file" => files = value.parse().map_err(|_| invalid())?,
+            "compress" if value == "false" => {}
+            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
+            | "max-buffer-size" => {
+                return Err(Failure::unsupported(format!("the log option {name}")));
+            }
+            _ => {
+                return Err(Failure::invalid(format!(
+                    "unknown log opt '{name}' for json-file log driver"
+                )));
+            }
+        }
+    }
+    if files < 1 {
+        return Err(Failure::invalid("max-file cannot be less than 1"));
+    }
+    Ok(Log::JsonFile {
+        max_size: size,
+        max_files: files,
+    })
+}
+
+/// `80` is `80/tcp`.
+fn ports(ports: impl Iterator<Item = String>) -> Result<Vec<String>> {
+    let port = |text: String| {
+        let (number, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        let protocol = protocol.to_ascii_lowercase();
+        let known = matches!(protocol.as_str(), "tcp" | "udp" | "sctp");
+        match number.parse::<u16>() {
+            Ok(number) if known && number > 0 => Ok(format!("{number}/{protocol}")),
+            _ => Err(Failure::invalid(format!(
+                "invalid port {text:?} in Config.ExposedPorts"
+            ))),
+        }
+    };
+    ports.map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::StatusCode;
+
+    fn convert(json: &str) -> Result<engine::Config> {
+        config(CreateRequest::decode(json.as_bytes()).unwrap())
+    }
+
+    fn refused(json: &str) -> (StatusCode, String) {
+        let failure = convert(json).unwrap_err();
+        (failure.status, failure.message)
+    }
+
+    #[test]
+    fn what_docker_clients_send_is_accepted() {
+        for golden in [
+            include_str!("../../../api/tests/golden/create-docker-20.json"),
+            include_str!("../../../api/tests/golden/create-docker-28.json"),
+            // docker-py's create_container.
+            r#"{"Image":"bb","Cmd":["true"],"Tty":false,"OpenStdin":false,"StdinOnce":false,"AttachStdin":false,
+                "AttachStdout":true,"AttachStderr":true,"Env":null,"Labels":null,"Volumes":null,"NetworkDisabled":false,
+                "Entrypoint":null,"ExposedPorts":null,"Hostname":null,"Domainname":null,"User":null,"WorkingDir":null,
+                "HostConfig":{"NetworkMode":"default"},"NetworkingConfig":null,"MacAddress":null,"StopSignal":null}"#,
+        ] {
+            convert(golden).unwrap();
+        }
+        let config = convert(include_str!("../../../api/tests/golden/create-docker-28.json")).unwrap();
+        assert_eq!(config.host.network, Network::None);
+        assert_eq!(config.host.resources.memory, 64 << 20);
+        assert_eq!(config.host.tmpfs, [("/y".to_owned(), String::new())]);
+        assert!(config.host.binds[0].read_only && config.host.binds[0].create_source);
+        let with_default_network = r#"{"Image":"bb","HostConfig":{"NetworkMode":"default","MemorySwappiness":-1},
+            "NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,"MacAddress":"","DNSNames":null}}}}"#;
+        assert_eq!(
+            convert(with_default_network).unwrap().host.network,
+            Network::Default
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_named() {
+        for (member, value) in [
+            ("Privileged", "true"),
+            ("privileged", "true"),
+            ("CapAdd", r#""ALL""#),
+            ("SecurityOpt", r#"["seccomp=unconfined"]"#),
+            ("PortBindings", r#"{"80/tcp":[{"HostPort":"80"}]}"#),
+            ("RestartPolicy", r#"{"Name":"always"}"#),
+            ("MaskedPaths", "[]"),
+            ("Ulimits", r#"[{"Name":"nofile","Soft":1,"Hard":1}]"#),
+            ("PidMode", r#""host""#),
+            ("BlkioWeight", "10"),
+            ("MemorySwappiness", "0"),
+        ] {
+            let (status, text) = refused(&format!(
+                r#"{{"Image":"bb","HostConfig":{{"{member}":{value}}}}}"#
+            ));
+            assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{member}");
+            let named = text
+                .to_ascii_lowercase()
+                .contains(&format!("hostconfig.{}", member.to_ascii_lowercase()));
+            assert!(named, "{text}");
+        }
+        assert!(
+            refused(r#"{"Image":"bb","Volumes":{"/data":{}}}"#)
+                .1
+                .contains("Config.Volumes")
+        );
+        assert!(
+            refused(r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"}}"#)
+                .1
+                .contains("network \"web\"")
+        );
+        let two = r#"{"Image":"bb","HostConfig":{"NetworkMode":"host"},"NetworkingConfig":{"EndpointsConfig":{"none":{}}}}"#;
+        assert!(refused(two).1.contains("several networks"));
+        let fixed =
+            r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAddress":"10.0.0.1"}}}}"#;
+        assert!(refused(fixed).1.contains("EndpointsConfig.bridge"));
+    }
+
+    #[test]
+    fn docker_s_own_errors() {
+        for (json, text) in [
+            ("{}", "Config cannot be empty in order to create a container"),
+            (
+                r#"{"Image":"b","Env":["=x"]}"#,
+                "invalid environment variable: =x",
+            ),
+            (
+                r#"{"Image":"b","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"foo":"1"}}}}"#,
+                "unknown log opt 'foo' for json-file log driver",
+            ),
+            (
+                r#"{"Image":"b","HostConfig":{"ShmSize":-1}}"#,
+                "SHM size can not be less than 0",
+            ),
+        ] {
+            assert_eq!(refused(json), (StatusCode::BAD_REQUEST, text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn logs_and_ports() {
+        let log = |json: &str| {
+            convert(&format!(r#"{{"Image":"b","HostConfig":{{"LogConfig":{json}}}}}"#))
+                .map(|config| config.host.log)
+        };
+        let both = log(r#"{"Config":{"max-size":"10m","max-file":"3"}}"#).unwrap();
+        assert_eq!(
+            both,
+            Log::JsonFile {
+                max_size: 10 << 20,
+                max_files: 3
+            }
+        );
+        assert_eq!(log(r#"{"Type":"none"}"#).unwrap(), Log::None);
+        assert!(log(r#"{"Type":"syslog"}"#).is_err() && log(r#"{"Config":{"max-file":"0"}}"#).is_err());
+        let config = convert(r#"{"Image":"b","ExposedPorts":{"80":{},"53/UDP":{}}}"#).unwrap();
+        assert_eq!(config.exposed_ports, ["53/udp", "80/tcp"]);
+        assert!(convert(r#"{"Image":"b","ExposedPorts":{"x":{}}}"#).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! The command line against a real dockerd, side by side with Docker's own client.
+
+mod common;
+
+use common::{Dockerd, said};
+
+/// Commands that say the same whoever sends them, one after another on one daemon.
+const SAME: &[&[&str]] = &[
+    &["run", "--bogus", "busybox"],
+    &["run"],
+    &["ps", "-xa"],
+    &["rename", "x"],
+    &["stop", "-t", "x", "y"],
+    &["rm", "nope", "nope2"],
+    &["rm", "-f", "nope"],
+    &["start", "nope"],
+    &["kill", "nope"],
+    &["logs", "nope"],
+    &["exec", "nope", "true"],
+    &["attach", "nope"],
+    &["inspect", "nope"],
+    &["inspect", "-f", "{{.Id}}", "nope"],
+    &["image", "inspect", "nope"],
+    &["rename", "nope", "x"],
+    &["rmi", "nope"],
+    &["nosuch"],
+    &["container", "nosuch"],
+    &["-H", "unix:///nope", "ps"],
+    &["run", "--pull", "never", "nope"],
+    &["run", "--pull", "sometimes", "busybox"],
+    &["run", "-m", "foo", "busybox"],
+    &["run", "-m", "1k", "busybox"],
+    &["run", "--cpus", "99", "busybox"],
+    &["run", "--env-file", "/nope", "busybox"],
+    &["run", "--cidfile", "/etc/passwd", "busybox"],
+    &["run", "-it", "--network", "none", "busybox"],
+    &["run", "-d", "-a", "stdout", "busybox"],
+    &["run", "--rm", "--network", "none", "busybox", "no-such-command"],
+    &["run", "--rm", "--network", "none", "busybox", "/bin"],
+    &["run", "--rm", "--network", "none", "-e", "A=1", "-w", "/tmp", "busybox", "sh", "-c", "echo $A $PWD; exit 9"],
+    &["run", "--rm", "--network", "none", "--entrypoint", "echo", "busybox", "a", "--rm"],
+    &["run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/t", "busybox", "sh", "-c", "touch /t/a && touch /a"],
+    &["run", "--rm", "--network", "none", "-h", "h", "--domainname", "d", "busybox", "hostname", "-f"],
+    &["run", "--rm", "-t", "--network", "none", "busybox", "tty"],
+    &["create", "--name", "c", "-l", "a=b", "-m", "64m", "--network", "none", "-v", "/v", "busybox", "sh", "-c", "exit 4"],
+    &["start", "-a", "c"],
+    &["start", "c"],
+    &["wait", "c"],
+    &["ps", "-a", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Label \"a\"}} {{.Networks}}"],
+    &["ps", "-a", "--format", "table {{.Names}}\t{{.Labels}}"],
+    &["ps", "--format", "{{"],
+    &["ps", "-a", "--filter", "label=a=b", "-q", "--no-trunc"],
+    &["inspect", "-f", "{{.State.ExitCode}} {{json .Config.Cmd}} {{.Config.Labels}} {{.HostConfig.Binds}}", "c"],
+    &["inspect", "-f", "{{range .Mounts}}{{.Destination}}{{end}} {{if .State.Health}}x{{end}}", "c"],
+    &["rename", "c", "d"],
+    &["attach", "d"],
+    &["rm", "-v", "d"],
+    &["images"],
+    &["images", "--digests", "busybox"],
+    &["images", "--format", "json", "busy*"],
+    &["history", "--no-trunc", "busybox"],
+    &["inspect", "busybox"],
+    &["tag", "busybox", "other:1"],
+    &["rmi", "other:1"],
+    &["info", "-f", "{{.NCPU}} {{.Driver}}"],
+    &["exec", "--help"],
+    &["rename", "--help"],
+    &["kill", "--help"],
+    &["logs", "--help"],
+];
+
+#[test]
+fn both_clients_say_the_same() {
+    let daemon = Dockerd::start("same");
+    let mut wrong = Vec::new();
+    for args in SAME {
+        let (theirs, ours) = (said(&daemon.docker(args)), said(&daemon.knarr(args)));
+        if *args.first().expect("a word") == "create" {
+            // The second one finds the name taken.
+            assert!(theirs.ends_with("[0]") && ours.contains("is already in use"), "{theirs}\n{ours}");
+        } else if !matches!(args, ["rename", "c", _] | ["rm", "-v", _] | ["rmi", "other:1"]) && theirs != ours {
+            wrong.push(format!("{args:?}\n--- docker\n{theirs}\n--- knarr\n{ours}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_container_made_by_either_client_is_the_same() {
+    let daemon = Dockerd::start("made");
+    let flags = [
+        &["busybox"][..],
+        &["-it", "-e", "A=1", "-e", "HOME", "-u", "1:2", "-w", "/w", "-h", "hh", "--domainname", "dd", "busybox", "x", "-y"],
+        &["-m", "512m", "--memory-swap", "-1", "--memory-reservation", "256m", "--cpus", "1.5", "--cpu-shares", "3", "busybox"],
+        &["--cpu-period", "50000", "--cpu-quota", "25000", "--cpuset-cpus", "0-1", "--pids-limit", "5", "busybox"],
+        &["-v", "/tmp:/b:ro", "-v", "/anon", "--tmpfs", "/t:size=1m", "--shm-size", "9m", "--read-only", "busybox"],
+        &["--mount", "type=bind,src=/tmp,dst=/d,ro", "--mount", "type=tmpfs,dst=/m,tmpfs-size=1m,tmpfs-mode=700", "busybox"],
+        &["--network", "host", "--init", "-l", "a=b", "-l", "c", "--stop-signal", "INT", "--stop-timeout", "3", "busybox"],
+        &["--log-driver", "json-file", "--log-opt", "max-size=1m", "--expose", "80", "--expose", "90-91/udp", "busybox"],
+        &["-a", "stdout", "--entrypoint", "", "--rm", "busybox"],
+    ];
+    for flags in flags {
+        let made = |output: std::process::Output| {
+            assert!(output.status.success(), "{flags:?}: {output:?}");
+            let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let shown = daemon.docker(&["inspect", "-f", "{{json .Config}} {{json .HostConfig}}", &id]);
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            // Both are drawn or named by the daemon.
+            shown.replace(&id[..12], "ID").split(',').filter(|part| !part.contains("ConsoleSize")).collect::<Vec<_>>().join("\n")
+        };
+        let args = [&["create"], flags].concat();
+        let (theirs, ours) = (made(daemon.docker(&args)), made(daemon.knarr(&args)));
+        let anonymous = |text: &str| text.contains("Volumes\":{\"/anon");
+        assert_eq!(anonymous(&theirs), anonymous(&ours));
+        assert_eq!(theirs, ours, "{flags:?}");
+    }
+}
+
+#[test]
+fn streams_go_where_they_belong() {
+    let daemon = Dockerd::start("streams");
+    let run = ["run", "-i", "--rm", "--network", "none", "busybox"];
+    let with = |rest: &[&'static str]| [&run[..], rest].concat();
+    let both = daemon.knarr(&with(&["sh", "-c", "echo out; echo err >&2"]));
+    assert_eq!((both.stdout.as_slice(), both.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    // The end of the input reaches the program, and what it says afterwards still comes.
+    let counted = daemon.knarr_reads(b"one\ntwo\n", &with(&["sh", "-c", "cat; echo end"]));
+    assert_eq!(counted.stdout, b"one\ntwo\nend\n");
+    let much: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
+    assert!(daemon.knarr_reads(&much, &with(&["cat"])).stdout == much, "four megabytes there and back");
+    for (script, code) in [("exit 7", 7), ("kill -TERM $$", 0), ("true", 0)] {
+        assert_eq!(daemon.knarr(&with(&["sh", "-c", script])).status.code(), Some(code), "{script}");
+    }
+    let name = daemon.knarr(&["run", "-d", "--name", "x", "--network", "none", "busybox", "sleep", "100"]);
+    assert_eq!(name.stdout.len(), 65, "{name:?}");
+    let exec = daemon.knarr_reads(b"hi", &["exec", "-i", "-e", "A=b", "x", "sh", "-c", "cat; echo $A >&2; exit 5"]);
+    assert_eq!((exec.stdout.as_slice(), exec.stderr.as_slice(), exec.status.code()), (&b"hi"[..], &b"b\n"[..], Some(5)));
+    assert_eq!(daemon.knarr(&["exec", "x", "no-such-command"]).status.code(), Some(127));
+    let explained = daemon.knarr(&["run", "--rm", "--network", "none", "--explain", "busybox", "true"]);
+    assert_eq!(explained.stderr, b"--explain: this daemon keeps no timeline of a start\n");
+}
+
+#[test]
+fn logs_follow_until_the_end() {
+    let daemon = Dockerd::start("logs");
+    let script = "for i in 1 2 3; do echo o$i; echo e$i >&2; sleep 0.2; done";
+    daemon.knarr(&["run", "-d", "--name", "x", "--network", "none", "busybox", "sh", "-c", script]);
+    let all = daemon.knarr(&["logs", "-f", "x"]);
+    assert_eq!((all.stdout.as_slice(), all.stderr.as_slice()), (&b"o1\no2\no3\n"[..], &b"e1\ne2\ne3\n"[..]));
+    assert_eq!(daemon.knarr(&["logs", "--tail", "1", "x"]).stderr, b"e3\n");
+    for args in [&["logs", "-t", "x"][..], &["logs", "--since", "1h", "x"], &["logs", "--until", "1h", "x"]] {
+        assert_eq!(said(&daemon.docker(args)), said(&daemon.knarr(args)), "{args:?}");
+    }
+}
+
+#[test]
+fn signals_reach_the_container() {
+    let daemon = Dockerd::start("signals");
+    let script = "trap 'echo caught; exit 42' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = daemon.knarr_runs(&["run", "--rm", "--name", "x", "--network", "none", "busybox", "sh", "-c", script]);
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    assert_eq!(child.wait().expect("its end").code(), Some(42));
+    line.clear();
+    std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
+    assert_eq!(line, "caught\n");
+    // A reader that goes away ends the client, not with a panic but as SIGPIPE would.
+    let mut child = daemon.knarr_runs(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "while :; do echo y; done"]);
+    drop(child.stdout.take());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while child.try_wait().expect("its state").is_none() {
+        assert!(std::time::Instant::now() < end, "it runs on without a reader");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(child.wait().expect("its end").code(), Some(141));
+}
+
+#[test]
+fn a_terminal_is_passed_through_and_given_back() {
+    let daemon = Dockerd::start("tty");
+    let size = daemon.terminal("docker run --rm -it --network none busybox stty size; stty -a", &[]);
+    assert!(size.contains("33 77"), "{size}");
+    assert!(size.contains(" icanon") && size.contains(" echo "), "the terminal was left raw: {size}");
+    let resized = "(sleep 1; stty rows 44 cols 99 </dev/tty) & docker run --rm -it --network none busybox sh -c 'sleep 2; stty size'";
+    let resized = daemon.terminal(resized, &[]);
+    assert!(resized.contains("44 99"), "{resized}");
+    let failed = daemon.terminal("docker run --rm -it --network none busybox no-such; echo code $?; stty -a", &[]);
+    assert!(failed.contains("code 127") && failed.contains(" icanon"), "{failed}");
+    let typed = daemon.terminal("docker run --rm -it --network none busybox sh; echo code $?", &[(1500, b"echo a$((40+2))\nexit 6\n")]);
+    assert!(typed.contains("a42") && typed.contains("code 6"), "{typed}");
+    // Left with the usual keys: it runs on, and can be joined again.
+    let left = daemon.terminal("docker run -it --name x --network none busybox sh; echo code $?", &[(1500, b"\x10\x11")]);
+    assert!(left.trim_end().ends_with("code 0"), "{left}");
+    let state = daemon.knarr(&["inspect", "-f", "{{.State.Status}}", "x"]);
+    assert_eq!(state.stdout, b"running\n");
+    let joined = daemon.terminal("docker attach --detach-keys ctrl-e,e x; echo code $?", &[(800, b"exit 5\n")]);
+    assert!(joined.contains("code 5"), "{joined}");
+    daemon.knarr(&["start", "x"]);
+    let exec = daemon.terminal("docker exec -it x sh -c 'stty size; tty'; echo code $?", &[]);
+    assert!(exec.contains("33 77") && exec.contains("/dev/pts/") && exec.contains("code 0"), "{exec}");
+}
+
+#[test]
+fn images_come_in_from_files_and_pipes() {
+    let daemon = Dockerd::start("images");
+    let tar = daemon.dir().join("saved.tar").display().to_string();
+    assert!(daemon.docker(&["save", "-o", &tar, "busybox"]).status.success());
+    for args in [&["load", "-i", &tar][..], &["load", "-q", "-i", &tar], &["load", "-i", "/nope"], &["load", "-i", "/etc"]] {
+        assert_eq!(said(&daemon.docker(args)), said(&daemon.knarr(args)), "{args:?}");
+    }
+    let bytes = std::fs::read(&tar).expect("the archive");
+    assert_eq!(daemon.knarr_reads(&bytes, &["load"]).stdout, b"Loaded image: busybox:latest\n");
+    let root = std::fs::read(daemon.dir().join("root.tar")).expect("the archive");
+    let made = daemon.knarr_reads(&root, &["import", "-m", "why", "-c", "ENV A=b", "-", "made:1"]);
+    assert!(made.stdout.starts_with(b"sha256:"), "{made:?}");
+    let shown = daemon.knarr(&["inspect", "-f", "{{.Comment}} {{index .Config.Env 0}}", "made:1"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).starts_with("why A=b") || String::from_utf8_lossy(&shown.stdout).contains("A=b"), "{shown:?}");
+}

@@ -1,0 +1,71 @@
+//! What the two halves of the runtime say to each other while a container is made: lines of JSON over a socket pair.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use trace::Timeline;
+
+use crate::error::{During, Error, Result};
+
+/// From the child.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// The parent must do something before the child can go on.
+    Ask(String),
+    /// Everything before the start is done.
+    Ready(Timeline),
+    /// A step failed; the child ends.
+    Failed(Error, Timeline),
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Channel(BufReader<UnixStream>);
+
+impl Channel {
+    /// Both ends.
+    pub fn pair() -> Result<(Self, Self)> {
+        let (ours, theirs) = UnixStream::pair().during(|| "make a socket pair")?;
+        Ok((Self::new(ours), Self::new(theirs)))
+    }
+
+    /// Over a connection.
+    pub fn new(stream: UnixStream) -> Self {
+        Self(BufReader::with_capacity(4096, stream))
+    }
+
+    /// Says something.
+    pub fn say(&mut self, message: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_vec(message).map_err(|error| Error::new(format!("encode: {error}")))?;
+        line.push(b'\n');
+        self.0.get_mut().write_all(&line).during(|| "write to the other half of the runtime")
+    }
+
+    /// Waits for what the other end says; `None` when it is gone.
+    pub fn hear<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let mut line = Vec::new();
+        let length = match self.0.read_until(b'\n', &mut line) {
+            // The other end was killed with something unread.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            other => other.during(|| "read from the other half of the runtime")?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let heard = serde_json::from_slice(&line);
+        heard.map(Some).map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
+    }
+
+    /// The child: asks the parent for something and waits until it is done.
+    pub fn ask(&mut self, what: &str) -> Result<()> {
+        self.say(&Message::Ask(what.to_owned()))?;
+        match self.hear::<bool>()? {
+            Some(true) => Ok(()),
+            _ => Err(Error::new(format!("{what}: the runtime gave up"))),
+        }
+    }
+}

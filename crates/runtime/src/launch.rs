@@ -1,0 +1,305 @@
+//! Plan → process: one clone, the child's loop over its steps, and the parent that answers it.
+
+use std::{
+    io::Write,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    path::Path,
+};
+
+use oci::{IdMapping, spec::{Hooks, State}};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid},
+};
+use sys::process::Fork;
+use trace::Room;
+
+use crate::{
+    cgroup::Places,
+    channel::{Channel, Message},
+    error::{During, Error, Result},
+    hooks,
+    plan::{Plan, namespace_bit},
+    record::{Description, Recorder},
+    steps::Child,
+};
+
+/// What a launch needs beyond its plan.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// The container's groups.
+    pub groups: Places,
+    /// Where a terminal's other end goes.
+    pub console: Option<OwnedFd>,
+    /// Where the child waits for its start; without one it is started over the channel.
+    pub listener: Option<UnixListener>,
+    /// The container to join, and which namespaces of it.
+    pub container: Option<(OwnedFd, u64)>,
+    /// For hooks; the pid is filled in.
+    pub state: State,
+    /// `prestart` and `createRuntime` are run.
+    pub hooks: Hooks,
+    /// To find the program by.
+    pub args: Vec<String>,
+    /// To find the program by.
+    pub env: Vec<String>,
+}
+
+/// A process that is ready to start.
+#[derive(Debug)]
+pub struct Born {
+    /// As the host sees it.
+    pub pid: i32,
+    /// The handle.
+    pub pidfd: OwnedFd,
+    channel: Channel,
+}
+
+/// Clones, and sees the child through to where it is ready.
+pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
+    let (ours, theirs) = Channel::pair()?;
+    let created = Description::new("clone3").with("namespaces", namespace_names(launch.plan.namespaces));
+    let forked = recorder.step(|| created, || clone(&launch))?;
+    let Some((pid, pidfd)) = forked else {
+        drop(ours);
+        become_child(launch, theirs, recorder.is_on());
+    };
+    drop(theirs);
+    let mut born = Born {
+        pid,
+        pidfd,
+        channel: ours,
+    };
+    if let Err(error) = see_through(&launch, &mut born, recorder) {
+        end(&born);
+        return Err(error);
+    }
+    if recorder.is_on() {
+        let inodes = namespaces_of(pid);
+        recorder.step(|| inodes, || ());
+    }
+    Ok(born)
+}
+
+fn namespace_names(bits: u64) -> String {
+    let named = sys::process::NAMESPACES.iter().filter(|(_, bit)| bits & bit != 0);
+    named.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+}
+
+/// The namespaces that a process is in, with their inode numbers.
+fn namespaces_of(pid: i32) -> Description {
+    let names = sys::process::NAMESPACES.iter().map(|(name, _)| *name);
+    names.fold(Description::new(format!("namespaces of {pid}")), |description, name| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
+        let link = link.display().to_string();
+        let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
+        description.with(name, inode)
+    })
+}
+
+/// The one clone, between joining what only children can enter and going back.
+fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
+    let mut joined = Vec::new();
+    for join in &launch.plan.parent_joins {
+        joined.push(own_namespace(join.name)?);
+        crate::steps::join(join)?;
+    }
+    let pid_bit = namespace_bit("pid");
+    if let Some((container, kinds)) = &launch.container
+        && kinds & pid_bit != 0
+    {
+        joined.push(own_namespace("pid")?);
+        sys::process::setns(container.as_fd(), pid_bit).during(|| "join the container's pid namespace")?;
+    }
+    if let Some(offsets) = &launch.plan.time_offsets {
+        joined.push(own_namespace("time")?);
+        sys::process::unshare(namespace_bit("time")).during(|| "create namespace time")?;
+        std::fs::write("/proc/self/timens_offsets", offsets).during(|| format!("write time offsets {offsets:?}"))?;
+    }
+    let forked = sys::process::fork(Fork {
+        namespaces: launch.plan.namespaces,
+        cgroup: launch.groups.unified(),
+        sibling: false,
+    })
+    .map_err(|error| {
+        let hint = "the runtime needs root (or CAP_SYS_ADMIN) and free namespaces, see /proc/sys/user";
+        Error::refused(format!("clone3 {}", namespace_names(launch.plan.namespaces)), &error).hint(hint)
+    })?;
+    if forked.is_some() {
+        for (name, namespace) in joined.into_iter().rev() {
+            sys::process::setns(namespace.as_fd(), namespace_bit(name))
+                .during(|| format!("go back to namespace {name}"))?;
+        }
+    }
+    Ok(forked)
+}
+
+fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
+    let file = match name {
+        "pid" => "pid_for_children",
+        "time" => "time_for_children",
+        other => other,
+    };
+    let path = format!("/proc/self/ns/{file}");
+    let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))?;
+    Ok((name, fd))
+}
+
+/// The parent's part until the child is ready.
+fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
+    loop {
+        match born.channel.hear::<Message>()? {
+            Some(Message::Ready(timeline)) => {
+                recorder.join(timeline);
+                return Ok(());
+            }
+            Some(Message::Failed(error, timeline)) => {
+                recorder.join(timeline);
+                return Err(error);
+            }
+            Some(Message::Ask(what)) => {
+                answer(launch, born.pid, &what, recorder)?;
+                born.channel.say(&true)?;
+            }
+            None => return Err(ended_early(born)),
+        }
+    }
+}
+
+fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) -> Result<()> {
+    match (what, &launch.plan.id_maps) {
+        ("id-maps", Some((uids, gids))) => recorder.step(
+            || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
+            || write_maps(pid, uids, gids),
+        ),
+        ("hooks", _) => {
+            let mut state = launch.state.clone();
+            state.pid = Some(pid);
+            hooks::run("prestart", &launch.hooks.prestart, &state)?;
+            hooks::run("createRuntime", &launch.hooks.create_runtime, &state)
+        }
+        _ => Err(Error::new(format!("the child asks for {what:?}"))),
+    }
+}
+
+fn map_text(map: &[IdMapping]) -> String {
+    let lines = map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
+    lines.collect()
+}
+
+fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+        if map.is_empty() {
+            return Err(Error::new(format!("{file}: a new user namespace needs uidMappings and gidMappings")));
+        }
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(Path::new(&path), map_text(map))
+            .during(|| format!("write {:?} to {path}", map_text(map).trim()))?;
+    }
+    Ok(())
+}
+
+fn ended_early(born: &Born) -> Error {
+    let how = wait(born).map_or_else(|error| error.to_string(), |code| match code {
+        137 => "it was killed; a memory limit of a few MiB is too small to set a container up".to_owned(),
+        code if code > 128 => format!("it was ended by signal {}", code - 128),
+        code => format!("it exited with code {code}"),
+    });
+    Error::new(format!("the container's process ended before it was ready: {how}"))
+}
+
+/// Kills a process and takes its exit.
+pub fn end(born: &Born) {
+    let _ = sys::process::signal(born.pidfd.as_fd(), 9);
+    let _ = wait(born);
+}
+
+/// Waits for a process: its exit code, or 128 and the signal that ended it.
+pub fn wait(born: &Born) -> Result<i32> {
+    loop {
+        match waitid(WaitId::PidFd(born.pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::refused("wait for the container's process", &error.into())),
+            Ok(None) => return Err(Error::new("wait for the container's process: nothing there")),
+            Ok(Some(status)) => {
+                let signal = status.terminating_signal().unwrap_or(0);
+                return Ok(status.exit_status().unwrap_or(128 + signal));
+            }
+        }
+    }
+}
+
+impl Born {
+    /// Lets it become its program; fails if that fails.
+    pub fn start(&mut self) -> Result<()> {
+        self.channel.say(&true)?;
+        started(&mut self.channel)
+    }
+}
+
+/// Waits until the program runs, which closes the other end, or for why it does not.
+pub fn started(channel: &mut Channel) -> Result<()> {
+    match channel.hear::<Message>()? {
+        None => Ok(()),
+        Some(Message::Failed(error, _)) => Err(error),
+        Some(other) => Err(Error::new(format!("the container's process says {other:?}"))),
+    }
+}
+
+/// From here on this process is the container's.
+fn become_child(launch: Launch<'_>, mut channel: Channel, traced: bool) -> ! {
+    let mut recorder = Recorder::new(Room::Init, traced);
+    let code = match run_child(launch, &mut channel, &mut recorder) {
+        Ok(()) => 0,
+        Err(error) => {
+            let code = if error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()) { 127 } else { 126 };
+            if channel.say(&Message::Failed(error.clone(), recorder.take())).is_err() {
+                let _ = writeln!(std::io::stderr(), "{error}");
+            }
+            code
+        }
+    };
+    std::process::exit(code);
+}
+
+fn run_child(launch: Launch<'_>, channel: &mut Channel, recorder: &mut Recorder) -> Result<()> {
+    // Until it is ready, this process is nothing without the runtime that made it.
+    set_parent_process_death_signal(Some(Signal::KILL)).during(|| "ask to end with the runtime")?;
+    rustix::process::umask(Mode::empty());
+    let mut state = launch.state;
+    state.pid = Some(rustix::process::getpid().as_raw_nonzero().get());
+    let mut child = Child {
+        channel,
+        groups: &launch.groups,
+        root: None,
+        proc: None,
+        empty: None,
+        console: launch.console,
+        container: launch.container,
+        state,
+        args: launch.args,
+        env: launch.env,
+        program: None,
+    };
+    recorder.run(&launch.plan.setup, |step| step.run(&mut child))?;
+    set_parent_process_death_signal(None).during(|| "outlive the runtime")?;
+    child.channel.say(&Message::Ready(recorder.take()))?;
+    match launch.listener {
+        None => {
+            if child.channel.hear::<bool>()? != Some(true) {
+                return Err(Error::new("the runtime gave up"));
+            }
+        }
+        Some(listener) => {
+            let (connection, _) = listener.accept().during(|| "wait for the start")?;
+            *child.channel = Channel::new(connection);
+            child.channel.say(&true)?;
+        }
+    }
+    recorder.run(&launch.plan.start, |step| step.run(&mut child))
+}
