@@ -5,7 +5,6 @@ pub mod descriptors;
 pub mod errno;
 pub mod fdpass;
 pub mod fsmount;
-pub mod heap;
 pub mod memory;
 pub mod mounts;
 pub mod process;

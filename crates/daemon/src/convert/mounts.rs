@@ -80,9 +80,7 @@ fn bind(text: &str) -> Result<Bind> {
         return Err(invalid(String::new()));
     }
     if !source.starts_with('/') {
-        return Err(Failure::unsupported(format!(
-            "{NO_VOLUMES}: {source:?} is the name of one"
-        )));
+        return Err(no_volumes(source));
     }
     check_target(target)
         .map_err(|why| invalid(format!(": invalid mount config for type \"bind\": {why}")))?;
