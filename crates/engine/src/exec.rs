@@ -18,7 +18,7 @@ use crate::{
     handle::Handle,
     locked, names,
     spec::{capabilities, default_capabilities, override_env},
-    start::resolve_user,
+    user,
 };
 
 /// Ended sessions that are remembered of one container.
@@ -152,7 +152,11 @@ impl Engine {
             }
             let root = Path::new("/proc").join(pid.to_string()).join("root");
             let root = Root::open(&root).map_err(|error| Error::at("open", &root, &error))?;
-            Ok::<_, Error>((base, Some(resolve_user(&root, &words)?)))
+            let read = |path: &str| match root.read_regular(Path::new(path), user::MAX_FILE) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+                read => read.map_err(|error| Error::at("read the container's", Path::new(path), &error)),
+            };
+            Ok::<_, Error>((base, Some(user::of(&words, read)?)))
         })
         .await??;
         let mut env = base.env;

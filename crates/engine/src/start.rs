@@ -9,7 +9,6 @@ use std::{
 
 use oci::spec;
 use shim::protocol::{self, Reply, Request};
-use sys::Root;
 use tokio::net::UnixStream;
 use trace::Room;
 
@@ -196,8 +195,12 @@ impl Engine {
             container.config.user.clone(),
         );
         blocking(move || {
-            let root = Root::from_fd(snapshots.view(&id)?);
-            resolve_user(&root, &words)
+            let read = |path: &str| {
+                Ok(snapshots
+                    .read(&id, Path::new(path), user::MAX_FILE)?
+                    .unwrap_or_default())
+            };
+            user::of(&words, read)
         })
         .await?
     }
@@ -326,19 +329,6 @@ fn startable(state: &State) -> Result<()> {
         ),
     };
     Err(Error::new(kind, message))
-}
-
-/// `USER[:GROUP]` by the files under `root`; absent files are empty.
-pub(crate) fn resolve_user(root: &Root, words: &str) -> Result<Identity> {
-    let read = |path: &str| match root.read_regular(Path::new(path), user::MAX_FILE) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::new(
-            Kind::Invalid,
-            format!("read the container's {path}: {error}"),
-        )),
-    };
-    user::resolve(words, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
 fn user_details(identity: &Identity) -> Vec<(&'static str, String)> {

@@ -63,8 +63,14 @@ fn id(text: &str) -> Option<u32> {
     digits.then(|| text.parse().ok())?.filter(|id| *id != u32::MAX)
 }
 
+/// Resolves `words` by what `read` finds in the container's files; an absent file is empty.
+pub(crate) fn of(words: &str, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<Identity> {
+    let text = |path| Ok::<_, Error>(String::from_utf8_lossy(&read(path)?).into_owned());
+    resolve(words, &text("/etc/passwd")?, &text("/etc/group")?)
+}
+
 /// Resolves `words` (empty is root). A container without the files knows only numbers, and root.
-pub(crate) fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity> {
+fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity> {
     let (user_word, group_word) = match words.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (words, None),

@@ -47,6 +47,12 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// writable elsewhere.
     fn view(&self, key: &str) -> Result<OwnedFd, Error>;
 
+    /// A regular file in the root of snapshot `key`, at most `limit` bytes; `None` if there is no such file. Under the
+    /// conditions of [`Driver::view`], but cheaper where the driver knows how.
+    fn read(&self, key: &str, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        read_in(self.view(key)?, path, limit)
+    }
+
     /// Frees the name `key` at once and its space soon after. Unknown keys are fine.
     fn remove(&self, key: &str) -> Result<(), Error>;
 
@@ -158,5 +164,14 @@ impl Error {
             path,
             source: source.into(),
         }
+    }
+}
+
+/// A regular file below the directory `root`.
+fn read_in(root: OwnedFd, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    match sys::Root::from_fd(root).read_regular(path, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::at("read the container's", path)(error)),
     }
 }

@@ -27,7 +27,7 @@ type Check = fn(&dyn Driver);
 /// # Panics
 /// If the driver does not do what it must.
 pub fn run(driver: &dyn Driver) {
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
         ("layers come and go", checks::layers_come_and_go),
         (
             "broken archives leave nothing",
@@ -46,6 +46,10 @@ pub fn run(driver: &dyn Driver) {
         (
             "init entries keep out of what is not plain",
             checks::init_entries_respect_removals,
+        ),
+        (
+            "files are read as the container sees them",
+            checks::files_are_read_as_the_container_sees_them,
         ),
         ("no layers at all", checks::no_layers_at_all),
         ("one layer twice", checks::one_layer_twice),

@@ -107,7 +107,6 @@ impl Root {
 
     /// Reads a small regular file below this root: at most `limit` bytes, never a device or a pipe (rule R9).
     pub fn read_regular(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        use std::io::Read;
         // NONBLOCK: opening a pipe that an image put there must not wait for its other end.
         let file = self.get(
             path,
@@ -115,24 +114,13 @@ impl Root {
             Mode::empty(),
         )?;
         let stat = fstat(&file)?;
-        let shown = path.display();
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("{shown} is not a regular file"),
+                format!("{} is not a regular file", path.display()),
             ));
         }
-        let mut content = Vec::new();
-        std::fs::File::from(file)
-            .take(limit + 1)
-            .read_to_end(&mut content)?;
-        if content.len() as u64 > limit {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{shown} is larger than {limit} bytes"),
-            ));
-        }
-        Ok(content)
+        read_bounded(file.into(), limit, path)
     }
 
     /// Whether something (also a dangling link) is at `path`.
@@ -157,6 +145,18 @@ impl Root {
             Err(error) => Err(error),
         }
     }
+}
+
+/// All of `file`, if that is at most `limit` bytes; `path` is for the error.
+pub fn read_bounded(file: std::fs::File, limit: u64, path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        let text = format!("{} is larger than {limit} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(content)
 }
 
 impl AsFd for Root {

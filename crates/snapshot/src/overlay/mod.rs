@@ -15,6 +15,7 @@
 
 mod disk;
 mod init;
+mod peek;
 mod stack;
 
 use std::{
@@ -34,6 +35,7 @@ use rustix::{
 use self::{
     disk::{Area, Disk, UPPER, WORK, make_writable},
     init::FILES,
+    peek::{Found, peek},
     stack::{Dialect, MOST_LAYERS},
 };
 use crate::{
@@ -285,6 +287,24 @@ impl Driver for Overlay {
             directories.push(open_directory(rustix::fs::CWD, path).map_err(Error::at("open", path))?);
         }
         self.dialect.view(&directories).map_err(Error::at("mount", upper))
+    }
+
+    fn read(&self, key: &str, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let upper = self.disk.path(Area::Snapshots, key).join(UPPER);
+        let (lower, _) = self.lower(&self.mark(key)?)?;
+        for layer in std::iter::once(&upper).chain(&lower) {
+            let directory = open_directory(rustix::fs::CWD, layer).map_err(Error::at("open", layer))?;
+            match peek(directory, path).map_err(Error::at("look into", layer))? {
+                Found::Nothing => {}
+                Found::Hidden => return Ok(None),
+                Found::Other => return crate::read_in(self.view(key)?, path, limit),
+                Found::File(file) => {
+                    let content = sys::rooted::read_bounded(file, limit, path);
+                    return content.map(Some).map_err(Error::at("read the container's", path));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn remove(&self, key: &str) -> Result<(), Error> {

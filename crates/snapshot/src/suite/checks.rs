@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use archive::{Header, Kind, Time};
@@ -439,4 +439,43 @@ pub(super) fn metadata_is_kept(driver: &dyn Driver) {
         (0o750, 7, stamp),
         "the root itself"
     );
+}
+
+pub(super) fn files_are_read_as_the_container_sees_them(driver: &dyn Driver) {
+    let lower = tar(&[
+        (directory("etc"), b""),
+        (file("etc/kept"), b"lower"),
+        (file("etc/gone"), b"lower"),
+        (file("etc/over"), b"lower"),
+        (directory("hidden"), b""),
+        (file("hidden/below"), b"lower"),
+        (link(Kind::Symlink, "link", "etc/kept"), b""),
+        (link(Kind::Symlink, "way", "etc"), b""),
+        (link(Kind::Symlink, "out", "/etc/kept"), b""),
+    ]);
+    let upper = tar(&[
+        (directory("etc"), b""),
+        (file("etc/.wh.gone"), b""),
+        (file("etc/over"), b"upper"),
+        (directory("hidden"), b""),
+        (file("hidden/.wh..wh..opq"), b""),
+    ]);
+    let fixture = Fixture::new(driver, &[lower, upper]);
+    fixture.prepare(&[], false);
+    let read = |path: &str| good(fixture.driver.read(KEY, Path::new(path), 99));
+    for (path, content) in [
+        ("/etc/kept", Some("lower")),
+        ("/etc/over", Some("upper")),
+        ("/etc/gone", None),
+        ("/etc/none", None),
+        ("/none/none", None),
+        ("/hidden/below", None),
+        ("/link", Some("lower")),
+        ("/way/over", Some("upper")),
+        ("/out", Some("lower")),
+    ] {
+        assert_eq!(read(path).as_deref(), content.map(str::as_bytes), "{path}");
+    }
+    assert!(fixture.driver.read(KEY, Path::new("/etc/kept"), 2).is_err());
+    assert!(fixture.driver.read(KEY, Path::new("/etc"), 99).is_err());
 }
