@@ -1,6 +1,7 @@
 //! The kernel's door: the only `unsafe` of the engine, kernel-version fallbacks, descriptors over sockets, and
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
+pub mod bpf;
 pub mod errno;
 pub mod mounts;
 pub mod process;
