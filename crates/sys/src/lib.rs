@@ -2,6 +2,7 @@
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
 pub mod descriptors;
+pub mod bpf;
 pub mod errno;
 pub mod fdpass;
 pub mod fsmount;

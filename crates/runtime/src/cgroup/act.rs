@@ -24,10 +24,7 @@ impl Action {
                 controllers,
             } => make(mount, group, *cpuset, controllers),
             Action::Write { file, value } => write(file, value),
-            Action::FilterDevices { group, .. } => Err(Error::new(format!(
-                "device list of {}: a device filter for cgroup v2 is not supported",
-                group.display()
-            ))),
+            Action::FilterDevices { group, rules } => super::filter::attach(group, rules),
         }
     }
 }

@@ -5,9 +5,11 @@
 
 mod act;
 mod devices;
+mod filter;
 mod v1;
 mod v2;
 
+pub use devices::Rule as DeviceRule;
 pub use act::{Places, freeze, group_pids, is_frozen, remove};
 
 use std::path::{Component, Path, PathBuf};
@@ -306,3 +308,6 @@ pub fn check(resources: Option<&Resources>) -> Result<()> {
     }
     devices::rules(&resources.devices).map(drop)
 }
+
+#[cfg(test)]
+mod tests;
