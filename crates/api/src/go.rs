@@ -203,6 +203,18 @@ impl<'de> Deserializer<'de> for Value {
         }
     }
 
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self {
+            Value::String(word) => visitor.visit_enum(StringDeserializer::new(word)),
+            value => value.deserialize_any(visitor),
+        }
+    }
+
     or_zero! {
         deserialize_bool => visit_bool(false),
         deserialize_i8 => visit_i64(0), deserialize_i16 => visit_i64(0),
@@ -216,7 +228,7 @@ impl<'de> Deserializer<'de> for Value {
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 

@@ -78,20 +78,6 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// `(major, minor)` of the character devices that every container may use: null, zero, full, random, urandom, tty,
-/// console, ptmx; and all pseudo-terminals.
-const DEVICES: [(i64, Option<i64>); 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
-];
-
 /// The whole document.
 pub(crate) fn bundle(container: &Container, facts: &Facts) -> Result<spec::Spec> {
     let config = &container.config;
@@ -389,21 +375,13 @@ fn resources(limits: &Resources) -> spec::Resources {
     }
 }
 
-/// Everything is denied, then the list is allowed: no wildcard `mknod`, no tun, no fuse.
+/// Everything is denied; the runtime adds the devices that every container has (config-linux.md, "Default Devices").
 fn device_rules() -> Vec<spec::DeviceRule> {
-    let deny = spec::DeviceRule {
+    vec![spec::DeviceRule {
         allow: false,
         access: Some("rwm".to_owned()),
         ..spec::DeviceRule::default()
-    };
-    let allow = DEVICES.map(|(major, minor)| spec::DeviceRule {
-        allow: true,
-        kind: Some("c".to_owned()),
-        major: Some(major),
-        minor,
-        access: Some("rwm".to_owned()),
-    });
-    std::iter::once(deny).chain(allow).collect()
+    }]
 }
 
 /// How the container's network is to be planned.

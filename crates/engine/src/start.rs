@@ -88,7 +88,7 @@ impl Engine {
         steps.step(
             Room::Network,
             "plan network",
-            vec![("namespace", format!("{:?}", network.namespace))],
+            vec![("namespace", network.namespace.to_string())],
         );
 
         let identity = self.identity(container).await?;

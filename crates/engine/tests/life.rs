@@ -2,6 +2,8 @@
 //!
 //! `RUNTIME=runc` runs the same under another runtime.
 
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
+
 use std::{
     collections::BTreeMap,
     io::Cursor,

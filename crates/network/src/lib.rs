@@ -2,7 +2,7 @@
 //!
 //! Here stand `none` (a namespace of its own, loopback up) and `host` (no namespace). Knows no containers, no Docker.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 /// What a container asks of its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,16 @@ pub enum Namespace {
     Host,
     /// In one made before; a path to it.
     Path(PathBuf),
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New => f.write_str("a new one, with loopback only"),
+            Self::Host => f.write_str("the host's"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// The plan for `mode`.
