@@ -130,17 +130,26 @@ impl Engine {
             ("pid", created.pid.to_string()),
         ];
         steps.step(Room::Engine, "start shim", details);
-        let started = match self.attach_waiting(handle, directory).await {
-            Ok(()) => line.ask(&Request::Start).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = started {
-            let _ = line.ask(&Request::Discard).await;
-            return Err(error);
-        }
-        let state = line.ask_state(&Request::Watch).await?;
+        let released = self.release(handle, directory, &mut line).await;
         steps.step(Room::Engine, "release the process", Vec::new());
-        Ok((line, state))
+        if released.is_err() {
+            let _ = line.ask(&Request::Discard).await;
+        }
+        released
+    }
+
+    /// Joins who waits for output and who watches, then lets the process go: it may end at once, and its shim with it.
+    async fn release(
+        &self,
+        handle: &Arc<Handle>,
+        directory: &Path,
+        line: &mut Line,
+    ) -> Result<(Line, protocol::State)> {
+        self.attach_waiting(handle, directory).await?;
+        let mut watch = self.line(&handle.id).await?;
+        watch.ask_state(&Request::Watch).await?;
+        let state = line.ask_state(&Request::Start).await?;
+        Ok((watch, state))
     }
 
     /// Docker keeps why in the container, as an exit code too, and removes it if it was to vanish.

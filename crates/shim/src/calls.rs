@@ -440,7 +440,10 @@ impl Shim {
         if result.is_ok() {
             self.started_at = Some(time::now());
         }
-        self.done(client, result);
+        if let Some(id) = client {
+            let reply = result.map_or_else(|Error(message)| Reply::Error { message }, |()| self.state());
+            self.reply(id, &reply);
+        }
     }
 
     fn executed(

@@ -88,7 +88,8 @@ pub enum Log {
 pub enum Request {
     /// How things are. → [`Reply::State`]
     State,
-    /// `RUNTIME start`. → [`Reply::Done`]
+    /// `RUNTIME start`. → [`Reply::State`]; whoever must not miss how it goes on sends [`Request::Watch`] on another
+    /// connection before: a short process, and its shim, may be gone by the time this is answered.
     Start,
     /// Join the streams of the container's process, or of an exec session. → [`Reply::Done`], then frames.
     Attach {

@@ -1,8 +1,8 @@
 //! The kernel's door: the only `unsafe` of the engine, kernel-version fallbacks, descriptors over sockets, and
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
-pub mod descriptors;
 pub mod bpf;
+pub mod descriptors;
 pub mod errno;
 pub mod fdpass;
 pub mod fsmount;

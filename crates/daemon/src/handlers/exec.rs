@@ -4,8 +4,9 @@ use api::{
     exec::{ExecCreate, ExecInspect, ExecStart, ProcessConfig},
     message::Created,
 };
-use engine::{AttachOptions, ExecConfig};
+use engine::{AttachOptions, ExecConfig, Frame, Kind, Streams};
 use hyper::StatusCode;
+use tokio::sync::mpsc;
 
 use super::containers;
 use crate::{
@@ -66,10 +67,17 @@ pub(super) async fn start(call: Call) -> Result<Reply> {
         engine.exec_start(&name, None).await?;
         return Ok(body::empty(StatusCode::OK));
     }
-    let streams = engine
-        .exec_start(&name, Some(exec.config.attach))
-        .await?
-        .ok_or_else(|| Failure::internal(format!("exec {name} was started without its streams")))?;
+    let streams = match engine.exec_start(&name, Some(exec.config.attach)).await {
+        Ok(Some(streams)) => streams,
+        Ok(None) => {
+            return Err(Failure::internal(format!(
+                "exec {name} was started without its streams"
+            )));
+        }
+        Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => return Err(error.into()),
+        // Docker switches to the stream before it tries, so its clients look there for what went wrong.
+        Err(error) => last_words(exec.config.tty, &error.message),
+    };
     if let Some((rows, columns)) = request.console_size.and_then(convert::console_size)
         && exec.config.tty
         && let Err(error) = engine.exec_resize(&name, rows, columns).await
@@ -78,6 +86,15 @@ pub(super) async fn start(call: Call) -> Result<Reply> {
     }
     let session = pump::session(streams, exec.config.attach, true, &exec.config.detach_keys)?;
     Ok(pump::join(session, upgrade, None, version))
+}
+
+/// The streams of a process that never was: why, and the end.
+fn last_words(tty: bool, message: &str) -> Streams {
+    let (sender, output) = mpsc::channel(1);
+    // There is room for one.
+    let _ = sender.try_send(Frame::Stdout(format!("{message}\r\n").into()));
+    let (input, _) = mpsc::channel(1);
+    Streams { tty, output, input }
 }
 
 pub(super) async fn resize(call: Call) -> Result<Reply> {

@@ -105,7 +105,12 @@ fn tests(rule: &Rule, after: usize) -> Vec<Instruction> {
 /// Loads and attaches.
 pub(super) fn attach(group: &Path, rules: &[Rule]) -> Result<()> {
     let what = || format!("filter devices of {}", group.display());
-    let directory = open(group, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(what)?;
+    let directory = open(
+        group,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during(what)?;
     let program = sys::bpf::load_device_filter(&compile(rules)).during(what)?;
     sys::bpf::attach_device_filter(directory.as_fd(), program.as_fd()).during(what)
 }

@@ -9,8 +9,8 @@ mod filter;
 mod v1;
 mod v2;
 
-pub use devices::Rule as DeviceRule;
 pub use act::{Places, freeze, group_pids, is_frozen, remove};
+pub use devices::Rule as DeviceRule;
 
 use std::path::{Component, Path, PathBuf};
 

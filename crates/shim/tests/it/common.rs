@@ -177,7 +177,10 @@ impl Shim {
     }
 
     pub(crate) fn start(&mut self) {
-        done(&mut self.first, &Request::Start);
+        assert!(matches!(
+            self.first.ask(&Request::Start).unwrap(),
+            Reply::State(_)
+        ));
     }
 
     pub(crate) fn state(&self) -> State {
