@@ -4,11 +4,46 @@ use rustix::thread::CapabilitySet;
 
 /// Names in the order of their numbers in `linux/capability.h`.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -40,7 +75,10 @@ pub fn names(bits: u64) -> String {
     if bits & ALL == ALL {
         return "all".to_owned();
     }
-    let set = NAMES.iter().enumerate().filter(|(number, _)| bits >> number & 1 == 1);
+    let set = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| bits >> number & 1 == 1);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
 
@@ -55,12 +93,11 @@ const ALL: u64 = (1 << NAMES.len()) - 1;
 pub fn parse(wanted: &oci::spec::Capabilities) -> (Sets, Vec<String>) {
     let mut unknown = Vec::new();
     let mut read = |names: &[String]| {
-        names.iter().fold(0, |bits, name| match bit(name) {
-            Some(bit) => bits | bit,
-            None => {
+        names.iter().fold(0, |bits, name| {
+            if bit(name).is_none() {
                 unknown.push(name.clone());
-                bits
             }
+            bits | bit(name).unwrap_or(0)
         })
     };
     let sets = Sets {

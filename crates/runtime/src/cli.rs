@@ -70,7 +70,12 @@ const COMMANDS: &[(&str, &[Flag], usize, usize)] = &[
     ("kill", &[("all", Some('a'), false)], 1, 2),
     ("delete", &[("force", Some('f'), false)], 1, 1),
     ("exec", EXEC, 1, usize::MAX),
-    ("list", &[("format", Some('f'), true), ("quiet", Some('q'), false)], 0, 0),
+    (
+        "list",
+        &[("format", Some('f'), true), ("quiet", Some('q'), false)],
+        0,
+        0,
+    ),
     ("ps", &[("format", Some('f'), true)], 1, usize::MAX),
     ("pause", &[], 1, 1),
     ("resume", &[], 1, 1),
@@ -130,10 +135,11 @@ fn take(words: &mut Vec<String>, known: &[Flag], mixed: bool) -> Result<(Flags, 
             return Err(Error::new(format!("flag provided but not defined: -{name}")));
         };
         let value = match (takes, value) {
-            (true, None) => queue.next().ok_or_else(|| Error::new(format!("flag needs an argument: -{name}")))?,
-            (true, Some(value)) => value,
+            (true, None) => queue
+                .next()
+                .ok_or_else(|| Error::new(format!("flag needs an argument: -{name}")))?,
             (false, None) => "true".to_owned(),
-            (false, Some(value)) => value,
+            (_, Some(value)) => value,
         };
         flags.entry(*long).or_default().push(value);
     }
@@ -166,16 +172,27 @@ pub fn parse(mut words: Vec<String>) -> Result<Wanted> {
     };
     let (flags, words) = take(&mut rest, known, *command != "exec")?;
     if words.len() < *least || words.len() > *most {
-        return Err(Error::new(format!("{command}: wrong number of arguments; see --help")));
+        return Err(Error::new(format!(
+            "{command}: wrong number of arguments; see --help"
+        )));
     }
     let global = Global {
-        root: last("root").unwrap_or_else(|| "/run/knarr/runtime".to_owned()).into(),
+        root: last("root")
+            .unwrap_or_else(|| "/run/knarr/runtime".to_owned())
+            .into(),
         log: last("log").map(PathBuf::from),
         log_json,
         debug: global.contains_key("debug"),
         trace: last("trace").map(PathBuf::from),
     };
-    Ok(Wanted::Call(global, Call { command, flags, words }))
+    Ok(Wanted::Call(
+        global,
+        Call {
+            command,
+            flags,
+            words,
+        },
+    ))
 }
 
 impl Call {
@@ -247,7 +264,8 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_runc_reads_them() {
-        let (global, create) = call("--root /r --log=/l --log-format json create -b /b --pid-file /p c1").unwrap();
+        let (global, create) =
+            call("--root /r --log=/l --log-format json create -b /b --pid-file /p c1").unwrap();
         assert_eq!((global.root, global.log_json), (PathBuf::from("/r"), true));
         assert_eq!((create.value("bundle"), create.id()), (Some("/b"), "c1"));
         let (_, exec) = call("exec -e A=1 --env B=2 -t c1 ls -l --all").unwrap();
@@ -259,7 +277,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for line in ["--systemd-cgroup create c", "create --nope c", "create", "start a b", "fly c", "--log-format x list"] {
+        for line in [
+            "--systemd-cgroup create c",
+            "create --nope c",
+            "create",
+            "start a b",
+            "fly c",
+            "--log-format x list",
+        ] {
             assert!(call(line).is_err(), "{line}");
         }
     }

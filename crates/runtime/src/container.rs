@@ -61,7 +61,9 @@ pub struct Container {
 pub fn check_id(id: &str) -> Result<()> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     if id.is_empty() || id.len() > 255 || id == "." || id == ".." || !id.bytes().all(plain) {
-        return Err(Error::new(format!("invalid container ID format {id:?}: letters, digits and _+-. are allowed")));
+        return Err(Error::new(format!(
+            "invalid container ID format {id:?}: letters, digits and _+-. are allowed"
+        )));
     }
     Ok(())
 }
@@ -74,12 +76,18 @@ pub fn reserve(root: &Path, id: &str) -> Result<PathBuf> {
         builder.mode(0o700).recursive(recursive);
         builder
     };
-    private(true).create(root).during(|| format!("make {}", root.display()))?;
+    private(true)
+        .create(root)
+        .during(|| format!("make {}", root.display()))?;
     let directory = root.join(id);
-    private(false).create(&directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::new(format!("container with given ID already exists: {id}")),
-        _ => Error::refused(format!("make {}", directory.display()), &error),
-    })?;
+    private(false)
+        .create(&directory)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Error::new(format!("container with given ID already exists: {id}"))
+            }
+            _ => Error::refused(format!("make {}", directory.display()), &error),
+        })?;
     Ok(directory)
 }
 
@@ -156,7 +164,9 @@ impl Container {
 
     /// Sends a signal to the first process.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let process = self.process().ok_or_else(|| Error::new("container not running"))?;
+        let process = self
+            .process()
+            .ok_or_else(|| Error::new("container not running"))?;
         sys::process::signal(process.as_fd(), signal).during(|| format!("send signal {signal}"))
     }
 
@@ -194,7 +204,11 @@ pub fn now() -> String {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let year = year + era * 400 + next;
     let nanos = since.subsec_nanos();

@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use oci::{IdMapping, spec::{Hooks, State}};
+use oci::{
+    IdMapping,
+    spec::{Hooks, State},
+};
 use rustix::{
     fs::{Mode, OFlags, open},
     process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid},
@@ -94,12 +97,15 @@ fn namespace_names(bits: u64) -> String {
 /// The namespaces that a process is in, with their inode numbers.
 fn namespaces_of(pid: i32) -> Description {
     let names = sys::process::NAMESPACES.iter().map(|(name, _)| *name);
-    names.fold(Description::new(format!("namespaces of {pid}")), |description, name| {
-        let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
-        let link = link.display().to_string();
-        let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
-        description.with(name, inode)
-    })
+    names.fold(
+        Description::new(format!("namespaces of {pid}")),
+        |description, name| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
+            let link = link.display().to_string();
+            let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
+            description.with(name, inode)
+        },
+    )
 }
 
 /// The one clone, between joining what only children can enter and going back.
@@ -119,7 +125,8 @@ fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
     if let Some(offsets) = &launch.plan.time_offsets {
         joined.push(own_namespace("time")?);
         sys::process::unshare(namespace_bit("time")).during(|| "create namespace time")?;
-        std::fs::write("/proc/self/timens_offsets", offsets).during(|| format!("write time offsets {offsets:?}"))?;
+        std::fs::write("/proc/self/timens_offsets", offsets)
+            .during(|| format!("write time offsets {offsets:?}"))?;
     }
     let forked = sys::process::fork(Fork {
         namespaces: launch.plan.namespaces,
@@ -128,7 +135,11 @@ fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
     })
     .map_err(|error| {
         let hint = "the runtime needs root (or CAP_SYS_ADMIN) and free namespaces, see /proc/sys/user";
-        Error::refused(format!("clone3 {}", namespace_names(launch.plan.namespaces)), &error).hint(hint)
+        Error::refused(
+            format!("clone3 {}", namespace_names(launch.plan.namespaces)),
+            &error,
+        )
+        .hint(hint)
     })?;
     if forked.is_some() {
         for (name, namespace) in joined.into_iter().rev() {
@@ -146,7 +157,8 @@ fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
         other => other,
     };
     let path = format!("/proc/self/ns/{file}");
-    let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))?;
+    let fd =
+        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))?;
     Ok((name, fd))
 }
 
@@ -174,7 +186,11 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
 fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) -> Result<()> {
     match (what, &launch.plan.id_maps) {
         ("id-maps", Some((uids, gids))) => recorder.step(
-            || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
+            || {
+                Description::new("write id maps")
+                    .with("uids", map_text(uids))
+                    .with("gids", map_text(gids))
+            },
             || write_maps(pid, uids, gids),
         ),
         ("hooks", _) => {
@@ -188,14 +204,18 @@ fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) ->
 }
 
 fn map_text(map: &[IdMapping]) -> String {
-    let lines = map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
+    let lines = map
+        .iter()
+        .map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
     lines.collect()
 }
 
 fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
         if map.is_empty() {
-            return Err(Error::new(format!("{file}: a new user namespace needs uidMappings and gidMappings")));
+            return Err(Error::new(format!(
+                "{file}: a new user namespace needs uidMappings and gidMappings"
+            )));
         }
         let path = format!("/proc/{pid}/{file}");
         std::fs::write(Path::new(&path), map_text(map))
@@ -205,12 +225,17 @@ fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
 }
 
 fn ended_early(born: &Born) -> Error {
-    let how = wait(born).map_or_else(|error| error.to_string(), |code| match code {
-        137 => "it was killed; a memory limit of a few MiB is too small to set a container up".to_owned(),
-        code if code > 128 => format!("it was ended by signal {}", code - 128),
-        code => format!("it exited with code {code}"),
-    });
-    Error::new(format!("the container's process ended before it was ready: {how}"))
+    let how = wait(born).map_or_else(
+        |error| error.to_string(),
+        |code| match code {
+            137 => "it was killed; a memory limit of a few MiB is too small to set a container up".to_owned(),
+            code if code > 128 => format!("it was ended by signal {}", code - 128),
+            code => format!("it exited with code {code}"),
+        },
+    );
+    Error::new(format!(
+        "the container's process ended before it was ready: {how}"
+    ))
 }
 
 /// Kills a process and takes its exit.
@@ -257,8 +282,15 @@ fn become_child(launch: Launch<'_>, mut channel: Channel, traced: bool) -> ! {
     let code = match run_child(launch, &mut channel, &mut recorder) {
         Ok(()) => 0,
         Err(error) => {
-            let code = if error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()) { 127 } else { 126 };
-            if channel.say(&Message::Failed(error.clone(), recorder.take())).is_err() {
+            let code = if error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()) {
+                127
+            } else {
+                126
+            };
+            if channel
+                .say(&Message::Failed(error.clone(), recorder.take()))
+                .is_err()
+            {
                 let _ = writeln!(std::io::stderr(), "{error}");
             }
             code

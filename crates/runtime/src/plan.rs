@@ -130,12 +130,15 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         ));
     }
     let resources = linux.resources.clone().unwrap_or_default();
-    let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources)?;
-    let time_offsets: String = linux
-        .time_offsets
-        .iter()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
-        .collect();
+    let cgroups = cgroup::plan(
+        &host.cgroups,
+        linux.cgroups_path.as_deref(),
+        &request.id,
+        &resources,
+    )?;
+    let lines = linux.time_offsets.iter();
+    let lines = lines.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
+    let time_offsets = lines.collect::<Vec<_>>().concat();
     let new_user = namespaces.creates("user");
     let mut plan = Plan {
         cgroups,
@@ -166,12 +169,23 @@ impl fmt::Display for Plan {
             writeln!(f, "  {}", action.describe())?;
         }
         for join in &self.parent_joins {
-            writeln!(f, "  join namespace {} {} until cloned", join.name, join.path.display())?;
+            writeln!(
+                f,
+                "  join namespace {} {} until cloned",
+                join.name,
+                join.path.display()
+            )?;
         }
         if let Some(offsets) = &self.time_offsets {
-            writeln!(f, "  create namespace time with offsets {}", offsets.trim().replace('\n', ", "))?;
+            writeln!(
+                f,
+                "  create namespace time with offsets {}",
+                offsets.trim().replace('\n', ", ")
+            )?;
         }
-        let created = sys::process::NAMESPACES.iter().filter(|(_, bit)| self.namespaces & bit != 0);
+        let created = sys::process::NAMESPACES
+            .iter()
+            .filter(|(_, bit)| self.namespaces & bit != 0);
         let names: Vec<&str> = created.map(|(name, _)| *name).collect();
         writeln!(f, "clone3 {}", names.join(" "))?;
         writeln!(f, "child:")?;

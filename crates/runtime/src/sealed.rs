@@ -4,7 +4,10 @@
 use std::{ffi::CString, os::fd::AsRawFd, os::unix::ffi::OsStringExt};
 
 use rustix::{
-    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open, sendfile},
+    fs::{
+        MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open,
+        sendfile,
+    },
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
@@ -29,7 +32,9 @@ pub fn ensure() -> Result<()> {
     }
     fcntl_add_seals(&copy, wanted).during(what)?;
     let strings = |words: &mut dyn Iterator<Item = std::ffi::OsString>| {
-        words.map(|word| CString::new(word.into_vec())).collect::<std::result::Result<Vec<_>, _>>()
+        words
+            .map(|word| CString::new(word.into_vec()))
+            .collect::<std::result::Result<Vec<_>, _>>()
     };
     let bad = |_| Error::new("an argument contains a NUL byte");
     let args = strings(&mut std::env::args_os()).map_err(bad)?;

@@ -26,7 +26,10 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
         .read_to_end(&mut text)
         .during(|| format!("read {}", path.display()))?;
     if text.len() as u64 > LIMIT {
-        return Err(Error::new(format!("{}: is larger than {LIMIT} bytes", path.display())));
+        return Err(Error::new(format!(
+            "{}: is larger than {LIMIT} bytes",
+            path.display()
+        )));
     }
     serde_json::from_slice(&text).map_err(|error| Error::new(format!("{}: {error}", path.display())))
 }
@@ -34,13 +37,19 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 /// Checks what can be checked without the kernel.
 pub fn check(spec: &Spec) -> Result<()> {
     if !spec.oci_version.starts_with("1.") {
-        return Err(Error::new(format!("ociVersion {:?}: 1.x is supported", spec.oci_version)));
+        return Err(Error::new(format!(
+            "ociVersion {:?}: 1.x is supported",
+            spec.oci_version
+        )));
     }
     match &spec.root {
         Some(root) if !root.path.is_empty() => {}
         _ => return Err(Error::new("root.path: is missing")),
     }
-    let process = spec.process.as_ref().ok_or_else(|| Error::new("process: is missing"))?;
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Error::new("process: is missing"))?;
     check_process(process)?;
     for mount in &spec.mounts {
         check_destination(&mount.destination)?;
@@ -48,13 +57,21 @@ pub fn check(spec: &Spec) -> Result<()> {
     let linux = spec.linux.clone().unwrap_or_default();
     for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
         if !path.starts_with('/') {
-            return Err(Error::new(format!("linux: path {path:?} to mask or make read-only: must be absolute")));
+            return Err(Error::new(format!(
+                "linux: path {path:?} to mask or make read-only: must be absolute"
+            )));
         }
     }
     for device in &linux.devices {
         let number = |number: i64| u32::try_from(number).is_ok();
-        if !matches!(device.kind.as_str(), "c" | "b" | "u" | "p") || !number(device.major) || !number(device.minor) {
-            return Err(Error::new(format!("linux.devices: {}: bad type or number", device.path)));
+        if !matches!(device.kind.as_str(), "c" | "b" | "u" | "p")
+            || !number(device.major)
+            || !number(device.minor)
+        {
+            return Err(Error::new(format!(
+                "linux.devices: {}: bad type or number",
+                device.path
+            )));
         }
         check_destination(&device.path)?;
     }
@@ -62,7 +79,13 @@ pub fn check(spec: &Spec) -> Result<()> {
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
+        (
+            "linux.mountLabel",
+            linux
+                .mount_label
+                .as_deref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
     ];
     if let Some((name, _)) = unsupported.iter().find(|(_, present)| *present) {
         return Err(Error::new(format!("{name}: not supported")));
@@ -70,7 +93,10 @@ pub fn check(spec: &Spec) -> Result<()> {
     let mut kinds: Vec<NamespaceKind> = linux.namespaces.iter().map(|namespace| namespace.kind).collect();
     kinds.sort_unstable();
     if let Some(pair) = kinds.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::new(format!("linux.namespaces: {} is there twice", pair[0].as_str())));
+        return Err(Error::new(format!(
+            "linux.namespaces: {} is there twice",
+            pair[0].as_str()
+        )));
     }
     check_namespaces(spec, &kinds)?;
     crate::cgroup::check(linux.resources.as_ref())
@@ -94,7 +120,10 @@ pub fn check_process(process: &Process) -> Result<()> {
         return Err(Error::new("process.args: must name a program"));
     }
     if !process.cwd.starts_with('/') {
-        return Err(Error::new(format!("process.cwd {:?}: must be absolute", process.cwd)));
+        return Err(Error::new(format!(
+            "process.cwd {:?}: must be absolute",
+            process.cwd
+        )));
     }
     let texts = process.args.iter().chain(&process.env).chain([&process.cwd]);
     match texts.into_iter().find(|text| text.contains('\0')) {
@@ -124,8 +153,14 @@ fn check_namespaces(spec: &Spec, kinds: &[NamespaceKind]) -> Result<()> {
 /// Only what belongs to a namespace of the container's own, spelled plainly (CVE-2022-0811).
 fn check_sysctl(key: &str, value: &str, has: &impl Fn(NamespaceKind) -> bool) -> Result<()> {
     const IPC: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let bad = |why: &str| Err(Error::new(format!("linux.sysctl: {key:?}: {why}")));
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);

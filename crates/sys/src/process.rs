@@ -142,7 +142,15 @@ pub fn reset_signals() {
             // 32 and 33 to itself and would hand them on ignored.
             let default = [0_u64; 4];
             // SAFETY: SIG_DFL runs no code of ours; the set is eight bytes, as the kernel's.
-            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u8>(), 8) };
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    default.as_ptr(),
+                    ptr::null::<u8>(),
+                    8,
+                )
+            };
         }
     }
     // SAFETY: an empty set is valid; the old mask is not asked for.

@@ -33,7 +33,8 @@ impl Action {
 fn write(file: &Path, value: &str) -> Result<()> {
     let what = || format!("write {value:?} to {}", file.display());
     let fd = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-        Error::refused(what(), &error.into()).hint_on(rustix::io::Errno::NOENT, "this kernel has no such limit")
+        Error::refused(what(), &error.into())
+            .hint_on(rustix::io::Errno::NOENT, "this kernel has no such limit")
     })?;
     rustix::io::write(&fd, value.as_bytes())
         .map(drop)
@@ -56,7 +57,10 @@ fn make(mount: &Path, group: &Path, cpuset: bool, controllers: &[String]) -> Res
         directory.push(part);
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::refused(format!("make cgroup {}", directory.display()), &error));
+                return Err(Error::refused(
+                    format!("make cgroup {}", directory.display()),
+                    &error,
+                ));
             }
             _ => {}
         }
@@ -117,7 +121,10 @@ impl Places {
             } else {
                 let file = place.group.join("tasks");
                 let fd = open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-                opened.tasks.push((place.name.clone(), fd.during(|| format!("open {}", file.display()))?));
+                opened.tasks.push((
+                    place.name.clone(),
+                    fd.during(|| format!("open {}", file.display()))?,
+                ));
             }
         }
         Ok(opened)
@@ -150,7 +157,11 @@ pub fn group_pids(places: &[Place]) -> Vec<i32> {
         }
     }
     let mut pids = Vec::new();
-    if let Some(place) = places.iter().find(|place| place.name == "devices").or(places.first()) {
+    if let Some(place) = places
+        .iter()
+        .find(|place| place.name == "devices")
+        .or(places.first())
+    {
         collect(&place.group, &mut pids);
     }
     pids
@@ -166,17 +177,29 @@ fn children(group: &Path) -> Vec<PathBuf> {
 
 /// Stops or continues every process of a container, and waits until it is so.
 pub fn freeze(places: &[Place], frozen: bool) -> Result<()> {
-    let v1 = places.iter().find(|place| place.name.split(',').any(|name| name == "freezer"));
+    let v1 = places
+        .iter()
+        .find(|place| place.name.split(',').any(|name| name == "freezer"));
     let unified = places.iter().find(|place| place.unified);
     let (file, value, seen, wanted) = match (v1, unified) {
         (Some(place), _) => {
             let value = if frozen { "FROZEN" } else { "THAWED" };
-            (place.group.join("freezer.state"), value, place.group.join("freezer.state"), value)
+            (
+                place.group.join("freezer.state"),
+                value,
+                place.group.join("freezer.state"),
+                value,
+            )
         }
         (None, Some(place)) => {
             let wanted = if frozen { "frozen 1" } else { "frozen 0" };
             let value = if frozen { "1" } else { "0" };
-            (place.group.join("cgroup.freeze"), value, place.group.join("cgroup.events"), wanted)
+            (
+                place.group.join("cgroup.freeze"),
+                value,
+                place.group.join("cgroup.events"),
+                wanted,
+            )
         }
         (None, None) => return Err(Error::new("pause: the container has no freezer cgroup")),
     };
@@ -185,7 +208,10 @@ pub fn freeze(places: &[Place], frozen: bool) -> Result<()> {
     while !fs::read_to_string(&seen).unwrap_or_default().contains(wanted) {
         if Instant::now() > deadline {
             let _ = write(&file, if value == "FROZEN" { "THAWED" } else { "0" });
-            return Err(Error::new(format!("{}: did not become {wanted} in 10 s", seen.display())));
+            return Err(Error::new(format!(
+                "{}: did not become {wanted} in 10 s",
+                seen.display()
+            )));
         }
         sleep(Duration::from_millis(1));
         // A v1 freezer may need asking again while processes fork.
@@ -221,8 +247,13 @@ pub fn remove(places: &[Place]) -> Result<()> {
             return Ok(());
         };
         if !patience.wait() {
-            let error = remove_tree(&place.group).err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-            return Err(Error::refused(format!("remove cgroup {}", place.group.display()), &error));
+            let error = remove_tree(&place.group)
+                .err()
+                .unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+            return Err(Error::refused(
+                format!("remove cgroup {}", place.group.display()),
+                &error,
+            ));
         }
         end_all(places);
     }
@@ -243,7 +274,9 @@ fn end_all(places: &[Place]) {
 fn remove_tree(group: &Path) -> io::Result<()> {
     match fs::remove_dir(group) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BUSY.raw_os_error()) => return Err(error),
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+            return Err(error);
+        }
         Ok(()) => return Ok(()),
         Err(_) => {}
     }

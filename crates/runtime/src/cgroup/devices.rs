@@ -35,7 +35,13 @@ impl Rule {
             return "a".to_owned();
         }
         let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        format!("{} {}:{} {}", self.kind, number(self.major), number(self.minor), self.access)
+        format!(
+            "{} {}:{} {}",
+            self.kind,
+            number(self.major),
+            number(self.minor),
+            self.access
+        )
     }
 }
 
@@ -83,7 +89,11 @@ fn rule(wanted: &DeviceRule) -> Result<Rule> {
         None | Some("" | "a") if major.is_none() && minor.is_none() => 'a',
         Some("b") => 'b',
         Some("c" | "u") => 'c',
-        other => return Err(bad(&format!("type {other:?} with a number is not one of b and c"))),
+        other => {
+            return Err(bad(&format!(
+                "type {other:?} with a number is not one of b and c"
+            )));
+        }
     };
     Ok(Rule {
         allow: wanted.allow,

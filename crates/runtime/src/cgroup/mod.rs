@@ -9,8 +9,8 @@ mod filter;
 mod v1;
 mod v2;
 
-pub use devices::Rule as DeviceRule;
 pub use act::{Places, freeze, group_pids, is_frozen, remove};
+pub use devices::Rule as DeviceRule;
 
 use std::path::{Component, Path, PathBuf};
 
@@ -101,7 +101,15 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
 }
 
 /// Words among a v1 superblock's options that are no controller.
-const NOT_CONTROLLERS: &[&str] = &["rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "none"];
+const NOT_CONTROLLERS: &[&str] = &[
+    "rw",
+    "ro",
+    "xattr",
+    "noprefix",
+    "clone_children",
+    "cpuset_v2_mode",
+    "none",
+];
 
 fn own_group(own: &str, controllers: &[String]) -> Option<PathBuf> {
     own.lines().find_map(|line| {
@@ -156,7 +164,11 @@ impl Describe for Action {
             Action::FilterDevices { group, rules } => {
                 Description::new(format!("filter devices of {}", group.display())).with(
                     "rules",
-                    rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                    rules
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join("; "),
                 )
             }
         }
@@ -230,7 +242,10 @@ fn limits(host: &[Hierarchy], plan: &mut Plan, resources: &Resources) -> Result<
         }
     }
     let pairs = wanted.drain(..).zip(used);
-    let missing: Vec<&str> = pairs.filter(|(_, used)| !used).map(|(limit, _)| limit.controller).collect();
+    let missing: Vec<&str> = pairs
+        .filter(|(_, used)| !used)
+        .map(|(limit, _)| limit.controller)
+        .collect();
     if missing.is_empty() && resources.unified.is_empty() {
         return Ok(());
     }

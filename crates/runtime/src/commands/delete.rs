@@ -1,10 +1,6 @@
 //! `delete`: removes what is left of a container.
 
-use std::{
-    fs,
-    os::fd::AsFd,
-    time::Duration,
-};
+use std::{fs, os::fd::AsFd, time::Duration};
 
 use oci::spec::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -49,7 +45,11 @@ fn abandoned(context: &Context, force: bool, error: Error) -> Result<u8> {
         fs::remove_dir_all(&directory).during(|| format!("remove {}", directory.display()))?;
         return Ok(0);
     }
-    if force && !directory.exists() { Ok(0) } else { Err(error) }
+    if force && !directory.exists() {
+        Ok(0)
+    } else {
+        Err(error)
+    }
 }
 
 fn end(container: &Container, status: Status) -> Result<()> {
@@ -64,8 +64,13 @@ fn end(container: &Container, status: Status) -> Result<()> {
         tv_sec: Duration::from_secs(10).as_secs() as i64,
         tv_nsec: 0,
     };
-    match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], Some(&limit)) {
-        Ok(0) => Err(Error::new("the container's process does not end, 10 s after SIGKILL")),
+    match poll(
+        &mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)],
+        Some(&limit),
+    ) {
+        Ok(0) => Err(Error::new(
+            "the container's process does not end, 10 s after SIGKILL",
+        )),
         _ => Ok(()),
     }
 }

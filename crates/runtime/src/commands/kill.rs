@@ -11,9 +11,9 @@ use crate::{
 
 /// Names in the order of their numbers on every architecture that knarr runs on.
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 const SIGRTMIN: i32 = 34;
 const SIGRTMAX: i32 = 64;
@@ -22,14 +22,21 @@ const SIGRTMAX: i32 = 64;
 fn parse(text: &str) -> Result<i32> {
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str| rest.get(1..).and_then(|digits| digits.parse::<i32>().ok()).unwrap_or(0);
+    let offset = |rest: &str| {
+        rest.get(1..)
+            .and_then(|digits| digits.parse::<i32>().ok())
+            .unwrap_or(0)
+    };
     let number = match name {
         _ if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) => name.parse().ok(),
         "IOT" => Some(6),
         "POLL" => Some(29),
         _ if name.starts_with("RTMIN") => Some(SIGRTMIN + offset(&name[5..])),
         _ if name.starts_with("RTMAX") => Some(SIGRTMAX - offset(&name[5..])),
-        _ => NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1),
+        _ => NAMES
+            .iter()
+            .position(|known| *known == name)
+            .map(|index| index as i32 + 1),
     };
     number
         .filter(|number| (0..=SIGRTMAX).contains(number))
@@ -59,7 +66,15 @@ mod tests {
 
     #[test]
     fn signals_have_numbers_and_names() {
-        for (text, number) in [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("sigusr1", 10), ("RTMIN+3", 37), ("RTMAX", 64), ("0", 0)] {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGTERM", 15),
+            ("sigusr1", 10),
+            ("RTMIN+3", 37),
+            ("RTMAX", 64),
+            ("0", 0),
+        ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
         for text in ["", "SIG", "NOPE", "65", "-9"] {

@@ -12,12 +12,7 @@ mod spec;
 mod start;
 mod state;
 
-use std::{
-    ffi::OsString,
-    fs::OpenOptions,
-    io::Write,
-    process::ExitCode,
-};
+use std::{ffi::OsString, fs::OpenOptions, io::Write, process::ExitCode};
 
 use trace::Room;
 
@@ -37,13 +32,19 @@ struct Context {
 
 /// Does what the words say.
 pub fn main(words: Vec<OsString>) -> ExitCode {
-    let words = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = words
+        .into_iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let (global, call) = match cli::parse(words) {
         Ok(Wanted::Call(global, call)) => (global, call),
         Ok(Wanted::Help) => return print(HELP),
         Ok(Wanted::Version) => {
             let version = env!("CARGO_PKG_VERSION");
-            return print(&format!("knarr-runtime version {version}\nspec: {}\n", oci::spec::VERSION));
+            return print(&format!(
+                "knarr-runtime version {version}\nspec: {}\n",
+                oci::spec::VERSION
+            ));
         }
         Err(error) => {
             say(&error.to_string());

@@ -10,8 +10,8 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, read, write},
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
-        socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+        recvmsg, socketpair,
     },
     stdio::{stdin, stdout},
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
@@ -29,7 +29,13 @@ const SIGWINCH: u32 = 28;
 
 /// Both ends of a console socket of our own.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).during(|| "make a console socket")
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .during(|| "make a console socket")
 }
 
 /// The same for `run`, if the process has a terminal and no socket was named.
@@ -39,7 +45,11 @@ pub(super) fn socket(context: &Context) -> Result<Option<(OwnedFd, OwnedFd)>> {
     }
     let bundle = context.call.value("bundle").unwrap_or(".");
     let spec = spec::load(std::path::Path::new(bundle))?;
-    if spec.process.is_some_and(|process| process.terminal) { pair().map(Some) } else { Ok(None) }
+    if spec.process.is_some_and(|process| process.terminal) {
+        pair().map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 /// A process in the foreground.
@@ -80,9 +90,17 @@ impl Relay {
                 self.hand_on(born);
             }
             if typed {
-                input = self.master.as_ref().is_some_and(|master| copy(stdin(), master.as_fd()));
+                input = self
+                    .master
+                    .as_ref()
+                    .is_some_and(|master| copy(stdin(), master.as_fd()));
             }
-            if printed && !self.master.as_ref().is_some_and(|master| copy(master.as_fd(), stdout())) {
+            if printed
+                && !self
+                    .master
+                    .as_ref()
+                    .is_some_and(|master| copy(master.as_fd(), stdout()))
+            {
                 self.master = None;
             }
             if ended && !printed {
@@ -152,8 +170,13 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 256];
-    recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .during(|| "receive the terminal")?;
+    recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut name)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .during(|| "receive the terminal")?;
     let mut messages = control.drain();
     let found = messages.find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),

@@ -16,9 +16,7 @@ pub(super) fn spec(context: &mut Context) -> Result<u8> {
         return Err(Error::new("File config.json exists. Remove it first"));
     }
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": source, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
     let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
     let document = json!({
         "ociVersion": oci::spec::VERSION,

@@ -31,14 +31,22 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
         Status::Created => {}
         Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
         Status::Running => return Err(Error::new("cannot start an already running container")),
-        other => return Err(Error::new(format!("cannot start a container in the {} state", other.as_str()))),
+        other => {
+            return Err(Error::new(format!(
+                "cannot start a container in the {} state",
+                other.as_str()
+            )));
+        }
     }
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    let connection = UnixStream::connect(short(directory.as_fd())).during(|| "reach the container's process")?;
+    let connection =
+        UnixStream::connect(short(directory.as_fd())).during(|| "reach the container's process")?;
     let mut channel = Channel::new(connection);
     // Its first word says that it was this start that it heard.
     if channel.hear::<bool>()? != Some(true) {
-        return Err(Error::new("the container's process ended before it could be started"));
+        return Err(Error::new(
+            "the container's process ended before it could be started",
+        ));
     }
     fs::remove_file(container.start_socket()).during(|| "remove the start socket")?;
     launch::started(&mut channel)?;

@@ -1,6 +1,6 @@
 //! The child's steps of a container: from the clone to the program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci::{Mount, spec::Spec};
 
@@ -24,28 +24,7 @@ pub(super) fn plan(
 ) -> Result<()> {
     let process = spec.process.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
-    let mut steps = vec![Step::EnterGroups];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
-    // A joined user namespace first: it gives the power over those that it owns.
-    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
-    steps.extend(user.into_iter().chain(other).map(Step::Join));
-    if plan.id_maps.is_some() {
-        steps.push(Step::AwaitIdMaps);
-    }
-    if namespaces.is_private("user") {
-        steps.push(Step::BecomeRoot);
-    }
-    if namespaces.creates("cgroup") {
-        steps.push(Step::NewCgroupNamespace);
-    }
-    steps.push(Step::NewSession {
-        keyring: !request.no_new_keyring,
-    });
-    if namespaces.creates("net") {
-        steps.push(Step::LoopbackUp);
-    }
-    steps.extend(spec.hostname.clone().filter(|name| !name.is_empty()).map(Step::Hostname));
-    steps.extend(spec.domainname.clone().filter(|name| !name.is_empty()).map(Step::Domainname));
+    let mut steps = world(plan, spec, request, namespaces, joins);
     root_file_system(plan, &mut steps, spec, namespaces, request)?;
     if process.terminal {
         steps.push(Step::OpenTerminal {
@@ -68,7 +47,12 @@ pub(super) fn plan(
             hooks: hooks.create_container,
         });
     }
-    steps.extend(linux.readonly_paths.iter().map(|path| Step::ReadonlyPath(path.into())));
+    steps.extend(
+        linux
+            .readonly_paths
+            .iter()
+            .map(|path| Step::ReadonlyPath(path.into())),
+    );
     steps.extend(linux.masked_paths.iter().map(|path| Step::MaskPath(path.into())));
     steps.push(Step::MakeDirectory(PathBuf::from(&process.cwd)));
     steps.push(Step::PivotRoot);
@@ -92,6 +76,41 @@ pub(super) fn plan(
     Ok(())
 }
 
+/// Groups, namespaces, session, names: everything before the file system.
+fn world(
+    plan: &Plan,
+    spec: &Spec,
+    request: &Request,
+    namespaces: &Namespaces,
+    joins: Vec<Join>,
+) -> Vec<Step> {
+    let mut steps = vec![Step::EnterGroups];
+    let oom_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
+    steps.extend(oom_score.map(Step::OomScore));
+    // A joined user namespace first: it gives the power over those that it owns.
+    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
+    steps.extend(user.into_iter().chain(other).map(Step::Join));
+    if plan.id_maps.is_some() {
+        steps.push(Step::AwaitIdMaps);
+    }
+    if namespaces.is_private("user") {
+        steps.push(Step::BecomeRoot);
+    }
+    if namespaces.creates("cgroup") {
+        steps.push(Step::NewCgroupNamespace);
+    }
+    steps.push(Step::NewSession {
+        keyring: !request.no_new_keyring,
+    });
+    if namespaces.creates("net") {
+        steps.push(Step::LoopbackUp);
+    }
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    steps.extend(given(&spec.hostname).map(Step::Hostname));
+    steps.extend(given(&spec.domainname).map(Step::Domainname));
+    steps
+}
+
 fn root_file_system(
     plan: &Plan,
     steps: &mut Vec<Step>,
@@ -101,11 +120,18 @@ fn root_file_system(
 ) -> Result<()> {
     let linux = spec.linux.clone().unwrap_or_default();
     let word = linux.rootfs_propagation.as_deref().unwrap_or("rslave");
-    let kind = options::propagation_kind(word)
-        .ok_or_else(|| Error::new(format!("linux.rootfsPropagation: {word:?} is no propagation kind")))?;
+    let kind = options::propagation_kind(word).ok_or_else(|| {
+        Error::new(format!(
+            "linux.rootfsPropagation: {word:?} is no propagation kind"
+        ))
+    })?;
     // What the container mounts must never appear on the host by accident; that the host's mounts are seen by the
     // container is for the spec to say.
-    let from_host = if kind.0 == propagation::PRIVATE { propagation::PRIVATE } else { propagation::SLAVE };
+    let from_host = if kind.0 == propagation::PRIVATE {
+        propagation::PRIVATE
+    } else {
+        propagation::SLAVE
+    };
     let root = spec.root.clone().unwrap_or_default();
     steps.push(Step::Root {
         path: request.bundle.join(root.path),
@@ -118,13 +144,18 @@ fn root_file_system(
         steps.push(step);
     }
     let in_user_namespace = namespaces.is_private("user");
-    let bound_dev = spec.mounts.iter().any(|mount| {
-        PathBuf::from(&mount.destination) == PathBuf::from("/dev") && is_bind(mount)
-    });
+    let bound_dev = spec
+        .mounts
+        .iter()
+        .any(|mount| Path::new(&mount.destination) == Path::new("/dev") && is_bind(mount));
     if !bound_dev {
         let devices = devices(spec);
         steps.extend(devices.into_iter().map(|device| {
-            if in_user_namespace { Step::BindDevice(device) } else { Step::MakeDevice(device) }
+            if in_user_namespace {
+                Step::BindDevice(device)
+            } else {
+                Step::MakeDevice(device)
+            }
         }));
         steps.push(Step::DeviceLinks);
     }
@@ -136,7 +167,8 @@ fn root_file_system(
 }
 
 fn is_bind(mount: &Mount) -> bool {
-    mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|word| word == "bind" || word == "rbind")
+    mount.kind.as_deref() == Some("bind")
+        || mount.options.iter().any(|word| word == "bind" || word == "rbind")
 }
 
 /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
@@ -148,7 +180,14 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
     options.bind |= kind == "bind";
     if kind == "cgroup" || kind == "cgroup2" {
         let places = plan.cgroups.places.clone();
-        return Ok((Step::MountGroups { destination, places, options }, None));
+        return Ok((
+            Step::MountGroups {
+                destination,
+                places,
+                options,
+            },
+            None,
+        ));
     }
     let source = mount.source.clone().unwrap_or_else(|| kind.clone());
     if options.bind {
@@ -156,19 +195,41 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
         let source = request.bundle.join(source);
         let maps = (mount.uid_mappings.clone(), mount.gid_mappings.clone());
         if options.id_map.is_some() || !maps.0.is_empty() || !maps.1.is_empty() {
-            return Err(Error::new(format!("mount on {}: id-mapped mounts are not supported", mount.destination)));
+            return Err(Error::new(format!(
+                "mount on {}: id-mapped mounts are not supported",
+                mount.destination
+            )));
         }
-        return Ok((Step::Bind(Mounting { kind, source: source.display().to_string(), destination, options }), None));
+        return Ok((
+            Step::Bind(Mounting {
+                kind,
+                source: source.display().to_string(),
+                destination,
+                options,
+            }),
+            None,
+        ));
     }
     if kind.is_empty() {
-        return Err(Error::new(format!("mount on {}: has neither a type nor `bind`", mount.destination)));
+        return Err(Error::new(format!(
+            "mount on {}: has neither a type nor `bind`",
+            mount.destination
+        )));
     }
     let readonly = kind == "tmpfs" && options.mount.set & attr::RDONLY != 0;
     if readonly {
         options.mount.set &= !attr::RDONLY;
     }
     let later = readonly.then(|| destination.clone());
-    Ok((Step::Mount(Mounting { kind, source, destination, options }), later))
+    Ok((
+        Step::Mount(Mounting {
+            kind,
+            source,
+            destination,
+            options,
+        }),
+        later,
+    ))
 }
 
 fn check_bind(options: &Options, destination: &str) -> Result<()> {

@@ -36,7 +36,8 @@ pub fn identity(
     let capabilities = process.capabilities.clone().unwrap_or_default();
     let (sets, unknown) = caps::parse(&capabilities);
     if !unknown.is_empty() {
-        plan.warnings.push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
+        plan.warnings
+            .push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
     }
     setup.push(Step::BoundingSet(sets.bounding));
     // Before the user is changed: a directory that only root may enter is still a fine place to start in.
@@ -58,7 +59,10 @@ pub fn identity(
     start.push(Step::CloseOnExec(3 + preserve_fds));
     start.extend(program.map(Step::Seccomp));
     if keep_admin {
-        start.push(Step::Capabilities { sets, keep_admin: false });
+        start.push(Step::Capabilities {
+            sets,
+            keep_admin: false,
+        });
     }
     start.push(Step::Exec {
         args: process.args.clone(),
@@ -68,7 +72,12 @@ pub fn identity(
 }
 
 /// Plans a process that is added to a running container; joining it is the caller's.
-pub fn exec_process(process: &Process, host: &Host, program: Option<Program>, preserve_fds: u32) -> Result<Plan> {
+pub fn exec_process(
+    process: &Process,
+    host: &Host,
+    program: Option<Program>,
+    preserve_fds: u32,
+) -> Result<Plan> {
     let mut plan = Plan::default();
     plan.setup.push(Step::EnterGroups);
     plan.setup.extend(process.oom_score_adj.map(Step::OomScore));
@@ -121,10 +130,14 @@ const LIMITS: [(&str, rustix::process::Resource); 16] = {
 
 fn rlimit(name: &str, soft: u64, hard: u64) -> Result<Limit> {
     let Some((name, resource)) = LIMITS.iter().find(|(known, _)| *known == name) else {
-        return Err(Error::new(format!("process.rlimits: {name:?} is no resource limit")));
+        return Err(Error::new(format!(
+            "process.rlimits: {name:?} is no resource limit"
+        )));
     };
     if soft > hard {
-        return Err(Error::new(format!("process.rlimits: {name}: soft {soft} is above hard {hard}")));
+        return Err(Error::new(format!(
+            "process.rlimits: {name}: soft {soft} is above hard {hard}"
+        )));
     }
     Ok(Limit {
         name,
@@ -135,9 +148,14 @@ fn rlimit(name: &str, soft: u64, hard: u64) -> Result<Limit> {
 }
 
 fn io_priority(wanted: &IoPriority) -> Result<Step> {
-    let class = ["IOPRIO_CLASS_NONE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
-        .iter()
-        .position(|name| *name == wanted.class);
+    let class = [
+        "IOPRIO_CLASS_NONE",
+        "IOPRIO_CLASS_RT",
+        "IOPRIO_CLASS_BE",
+        "IOPRIO_CLASS_IDLE",
+    ]
+    .iter()
+    .position(|name| *name == wanted.class);
     match (class, u16::try_from(wanted.priority)) {
         (Some(class), Ok(level @ 0..=7)) => Ok(Step::IoPriority(class as u8, level)),
         _ => Err(Error::new(format!(
@@ -162,7 +180,11 @@ fn security_labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
                 "process label {label:?} needs {module}, which this host does not run"
             )));
         }
-        let value = if module == "apparmor" { format!("exec {label}") } else { label.clone() };
+        let value = if module == "apparmor" {
+            format!("exec {label}")
+        } else {
+            label.clone()
+        };
         steps.push(Step::SecurityLabel { file, value });
     }
     Ok(steps)
@@ -173,7 +195,9 @@ pub(super) fn personality(wanted: &Personality) -> Result<u64> {
     match (wanted.domain.as_str(), wanted.flags.is_empty()) {
         ("LINUX", true) => Ok(0),
         ("LINUX32", true) => Ok(8),
-        (domain, true) => Err(Error::new(format!("linux.personality: domain {domain:?} is not known"))),
+        (domain, true) => Err(Error::new(format!(
+            "linux.personality: domain {domain:?} is not known"
+        ))),
         (_, false) => Err(Error::new("linux.personality.flags: not supported")),
     }
 }

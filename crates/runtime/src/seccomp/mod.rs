@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use oci::spec::{Seccomp, SeccompArg, SeccompRule};
 
 use crate::error::{Error, Result};
-use bpf::{Decision, Rule};
 pub use bpf::Instruction;
+use bpf::{Decision, Rule};
 
 /// A compiled filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +70,11 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
         "SCMP_ACT_LOG" => LOG,
         "SCMP_ACT_ALLOW" => ALLOW,
         "SCMP_ACT_NOTIFY" => return Err(Error::new("linux.seccomp: SCMP_ACT_NOTIFY: not supported")),
-        other => return Err(Error::new(format!("linux.seccomp: action {other:?} is not known"))),
+        other => {
+            return Err(Error::new(format!(
+                "linux.seccomp: action {other:?} is not known"
+            )));
+        }
     })
 }
 
@@ -80,7 +84,11 @@ fn flags(names: &[String]) -> Result<u64> {
             "SECCOMP_FILTER_FLAG_TSYNC" => 1,
             "SECCOMP_FILTER_FLAG_LOG" => 2,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
-            other => return Err(Error::new(format!("linux.seccomp.flags: {other:?}: not supported"))),
+            other => {
+                return Err(Error::new(format!(
+                    "linux.seccomp.flags: {other:?}: not supported"
+                )));
+            }
         };
         Ok(flags | flag)
     })
@@ -107,7 +115,11 @@ impl Architecture {
     }
 
     fn native() -> Self {
-        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
+        if cfg!(target_arch = "aarch64") {
+            Self::Aarch64
+        } else {
+            Self::X86_64
+        }
     }
 
     fn audit(self) -> u32 {
@@ -124,7 +136,9 @@ impl Architecture {
         {
             return Some(X32 | special);
         }
-        let index = syscalls::TABLE.binary_search_by_key(&name, |(known, _)| known).ok()?;
+        let index = syscalls::TABLE
+            .binary_search_by_key(&name, |(known, _)| known)
+            .ok()?;
         let (_, numbers) = syscalls::TABLE[index];
         let number = match self {
             Self::X86_64 | Self::X32 => numbers[0],
@@ -139,18 +153,56 @@ impl Architecture {
 /// Calls with pointers inside have numbers of their own on x32, from 512 in this order.
 fn x32(name: &str) -> Option<u32> {
     const NAMES: [&str; 36] = [
-        "rt_sigaction", "rt_sigreturn", "ioctl", "readv", "writev", "recvfrom", "sendmsg", "recvmsg", "execve",
-        "ptrace", "rt_sigpending", "rt_sigtimedwait", "rt_sigqueueinfo", "sigaltstack", "timer_create", "mq_notify",
-        "kexec_load", "waitid", "set_robust_list", "get_robust_list", "vmsplice", "move_pages", "preadv", "pwritev",
-        "rt_tgsigqueueinfo", "recvmmsg", "sendmmsg", "process_vm_readv", "process_vm_writev", "setsockopt",
-        "getsockopt", "io_setup", "io_submit", "execveat", "preadv2", "pwritev2",
+        "rt_sigaction",
+        "rt_sigreturn",
+        "ioctl",
+        "readv",
+        "writev",
+        "recvfrom",
+        "sendmsg",
+        "recvmsg",
+        "execve",
+        "ptrace",
+        "rt_sigpending",
+        "rt_sigtimedwait",
+        "rt_sigqueueinfo",
+        "sigaltstack",
+        "timer_create",
+        "mq_notify",
+        "kexec_load",
+        "waitid",
+        "set_robust_list",
+        "get_robust_list",
+        "vmsplice",
+        "move_pages",
+        "preadv",
+        "pwritev",
+        "rt_tgsigqueueinfo",
+        "recvmmsg",
+        "sendmmsg",
+        "process_vm_readv",
+        "process_vm_writev",
+        "setsockopt",
+        "getsockopt",
+        "io_setup",
+        "io_submit",
+        "execveat",
+        "preadv2",
+        "pwritev2",
     ];
-    NAMES.iter().position(|known| *known == name).map(|index| 512 + index as u32)
+    NAMES
+        .iter()
+        .position(|known| *known == name)
+        .map(|index| 512 + index as u32)
 }
 
 /// Compiles a filter.
 pub fn compile(seccomp: &Seccomp) -> Result<Program> {
-    if seccomp.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
+    if seccomp
+        .listener_path
+        .as_deref()
+        .is_some_and(|path| !path.is_empty())
+    {
         return Err(Error::new("linux.seccomp.listenerPath: not supported"));
     }
     let default = action(&seccomp.default_action, seccomp.default_errno_ret)?;
@@ -164,7 +216,11 @@ pub fn compile(seccomp: &Seccomp) -> Result<Program> {
             architectures.push(architecture);
         }
     }
-    let rules = seccomp.syscalls.iter().map(read_rule).collect::<Result<Vec<_>>>()?;
+    let rules = seccomp
+        .syscalls
+        .iter()
+        .map(read_rule)
+        .collect::<Result<Vec<_>>>()?;
     let mut sections: BTreeMap<u32, Vec<(u32, Decision)>> = BTreeMap::new();
     for architecture in &architectures {
         let section = sections.entry(architecture.audit()).or_default();
@@ -219,7 +275,10 @@ fn decide(architecture: Architecture, default: u32, rules: &[Read<'_>]) -> Vec<(
     let mut by_number: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for rule in rules {
         for number in rule.names.iter().filter_map(|name| architecture.number(name)) {
-            by_number.entry(number).or_default().extend(rule.rules.iter().cloned());
+            by_number
+                .entry(number)
+                .or_default()
+                .extend(rule.rules.iter().cloned());
         }
     }
     let mut decisions = vec![(base, Decision::Return(default))];
@@ -258,7 +317,10 @@ fn finish(section: &mut Vec<(u32, Decision)>) {
 impl bpf::Test {
     fn new(arg: &SeccompArg) -> Result<Self> {
         if arg.index > 5 {
-            return Err(Error::new(format!("linux.seccomp: argument {} of at most 5", arg.index)));
+            return Err(Error::new(format!(
+                "linux.seccomp: argument {} of at most 5",
+                arg.index
+            )));
         }
         let operator = bpf::Operator::named(&arg.op)
             .ok_or_else(|| Error::new(format!("linux.seccomp: operator {:?} is not known", arg.op)))?;

@@ -7,8 +7,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, major, makedev, minor, mknodat, open,
-        openat, readlinkat, symlinkat, unlinkat,
+        AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, major, makedev, minor, mknodat,
+        open, openat, readlinkat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -33,7 +33,10 @@ pub(super) fn verify(node: BorrowedFd<'_>, kind: char, number: (u32, u32)) -> Re
     if same_kind && same_number {
         return Ok(());
     }
-    Err(Error::new(format!("is not the device {kind} {}:{}", number.0, number.1)))
+    Err(Error::new(format!(
+        "is not the device {kind} {}:{}",
+        number.0, number.1
+    )))
 }
 
 /// Makes a node.
@@ -47,7 +50,8 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
     } = device;
     let what = || format!("make device {}", path.display());
     if let Some(directory) = path.parent() {
-        root.create_dir_all(directory, Mode::from_raw_mode(0o755)).during(what)?;
+        root.create_dir_all(directory, Mode::from_raw_mode(0o755))
+            .during(what)?;
     }
     let (parent, name) = root.parent_of(path).during(what)?;
     let permissions = Mode::from_raw_mode(*mode);
@@ -61,7 +65,10 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
         }
         Err(error) => {
             let error = Error::refused(what(), &error.into());
-            return Err(error.hint_on(Errno::PERM, "making nodes needs CAP_MKNOD and the devices cgroup's leave"));
+            return Err(error.hint_on(
+                Errno::PERM,
+                "making nodes needs CAP_MKNOD and the devices cgroup's leave",
+            ));
         }
     }
     chmodat(&parent, name, permissions, AtFlags::empty()).during(what)?;
@@ -100,7 +107,8 @@ pub(super) fn links(root: &Root) -> Result<()> {
         let what = || format!("link /dev/{name} to {target}");
         match symlinkat(target, &dev, name) {
             Ok(()) => {}
-            Err(Errno::EXIST) if readlinkat(&dev, name, Vec::new()).is_ok_and(|to| to.to_bytes() == target.as_bytes()) => {}
+            Err(Errno::EXIST)
+                if readlinkat(&dev, name, Vec::new()).is_ok_and(|to| to.to_bytes() == target.as_bytes()) => {}
             Err(Errno::EXIST) => {
                 unlinkat(&dev, name, AtFlags::empty()).during(what)?;
                 symlinkat(target, &dev, name).during(what)?;

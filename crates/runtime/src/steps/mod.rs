@@ -83,23 +83,42 @@ pub enum Step {
     AwaitIdMaps,
     BecomeRoot,
     NewCgroupNamespace,
-    NewSession { keyring: bool },
+    NewSession {
+        keyring: bool,
+    },
     LoopbackUp,
     Hostname(String),
     Domainname(String),
-    Root { path: PathBuf, from_host: u64 },
+    Root {
+        path: PathBuf,
+        from_host: u64,
+    },
     Mount(Mounting),
     Bind(Mounting),
-    MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
+    MountGroups {
+        destination: PathBuf,
+        places: Vec<Place>,
+        options: Options,
+    },
     ReadonlyMount(PathBuf),
     MakeDevice(Device),
     BindDevice(Device),
     DeviceLinks,
     RootPropagation(String, u64, bool),
-    OpenTerminal { size: Option<ConsoleSize>, uid: u32, console: bool },
-    Sysctl { key: String, value: String },
+    OpenTerminal {
+        size: Option<ConsoleSize>,
+        uid: u32,
+        console: bool,
+    },
+    Sysctl {
+        key: String,
+        value: String,
+    },
     AwaitHooks,
-    Hooks { kind: &'static str, hooks: Vec<Hook> },
+    Hooks {
+        kind: &'static str,
+        hooks: Vec<Hook>,
+    },
     ReadonlyPath(PathBuf),
     MaskPath(PathBuf),
     MakeDirectory(PathBuf),
@@ -109,16 +128,30 @@ pub enum Step {
     Limit(Limit),
     IoPriority(u8, u16),
     OwnStdio(u32),
-    SecurityLabel { file: &'static str, value: String },
+    SecurityLabel {
+        file: &'static str,
+        value: String,
+    },
     BoundingSet(u64),
     WorkingDirectory(PathBuf),
-    User { uid: u32, gid: u32, groups: Vec<u32>, umask: u32 },
-    Capabilities { sets: Sets, keep_admin: bool },
+    User {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+        umask: u32,
+    },
+    Capabilities {
+        sets: Sets,
+        keep_admin: bool,
+    },
     NoNewPrivileges,
     FindProgram,
     CloseOnExec(u32),
     Seccomp(Program),
-    Exec { args: Vec<String>, env: Vec<String> },
+    Exec {
+        args: Vec<String>,
+        env: Vec<String>,
+    },
 }
 
 /// What the child holds while it runs its steps.
@@ -182,16 +215,17 @@ impl Describe for Step {
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
                 .with("options", m.options.words()),
-            Step::MountGroups { destination, options, .. } => {
-                new(format!("mount cgroups on {}", shown(destination))).with("options", options.words())
-            }
+            Step::MountGroups {
+                destination, options, ..
+            } => new(format!("mount cgroups on {}", shown(destination))).with("options", options.words()),
             Step::ReadonlyMount(path) => new(format!("make mount {} read-only", shown(path))),
             Step::MakeDevice(d) | Step::BindDevice(d) => describe_device(self, d),
             Step::DeviceLinks => new("link /dev/fd, stdin, stdout, stderr, ptmx".into()),
             Step::RootPropagation(word, ..) => new(format!("make the root {word}")),
             Step::OpenTerminal { size, .. } => new("open a terminal".into()).with(
                 "size",
-                size.map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default(),
+                size.map(|size| format!("{}x{}", size.width, size.height))
+                    .unwrap_or_default(),
             ),
             Step::Sysctl { key, value } => new(format!("set sysctl {key}")).with("value", value),
             Step::AwaitHooks => new("await prestart and createRuntime hooks".into()),
@@ -204,9 +238,16 @@ impl Describe for Step {
 }
 
 fn describe_device(step: &Step, device: &Device) -> Description {
-    let verb = if matches!(step, Step::MakeDevice(_)) { "make" } else { "bind" };
+    let verb = if matches!(step, Step::MakeDevice(_)) {
+        "make"
+    } else {
+        "bind"
+    };
     Description::new(format!("{verb} device {}", shown(&device.path)))
-        .with("number", format!("{} {}:{}", device.kind, device.number.0, device.number.1))
+        .with(
+            "number",
+            format!("{} {}:{}", device.kind, device.number.0, device.number.1),
+        )
         .with("mode", format!("{:04o}", device.mode))
         .with("owner", format!("{}:{}", device.owner.0, device.owner.1))
 }
@@ -228,7 +269,12 @@ impl Step {
             Step::SecurityLabel { value, .. } => new(format!("set security label {value}")),
             Step::BoundingSet(bits) => new("limit capabilities".into()).with("bounding", caps::names(*bits)),
             Step::WorkingDirectory(path) => new(format!("change directory to {}", shown(path))),
-            Step::User { uid, gid, groups, umask } => new(format!("become {uid}:{gid}"))
+            Step::User {
+                uid,
+                gid,
+                groups,
+                umask,
+            } => new(format!("become {uid}:{gid}"))
                 .with("groups", list(groups))
                 .with("umask", format!("{umask:04o}")),
             Step::Capabilities { sets, keep_admin } => new("set capabilities".into())
@@ -257,9 +303,8 @@ impl Step {
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
-            Step::NewCgroupNamespace => {
-                sys::process::unshare(crate::plan::namespace_bit("cgroup")).during(|| "create namespace cgroup")
-            }
+            Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
+                .during(|| "create namespace cgroup"),
             Step::NewSession { keyring } => world::new_session(*keyring),
             Step::LoopbackUp => sys::process::bring_up_loopback().during(|| "bring up lo"),
             Step::Hostname(name) => {
@@ -271,14 +316,18 @@ impl Step {
             Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
             Step::Bind(mount) => mounting::bind(child.root()?, mount),
-            Step::MountGroups { destination, places, options } => {
-                mounting::groups(child.root()?, destination, places, options)
-            }
+            Step::MountGroups {
+                destination,
+                places,
+                options,
+            } => mounting::groups(child.root()?, destination, places, options),
             Step::ReadonlyMount(path) => mounting::readonly_mount(child.root()?, path),
             Step::MakeDevice(device) => devices::make(child.root()?, device),
             Step::BindDevice(device) => devices::bind(child.root()?, device),
             Step::DeviceLinks => devices::links(child.root()?),
-            Step::RootPropagation(_, kind, recursive) => mounting::propagate(child.root()?, *kind, *recursive),
+            Step::RootPropagation(_, kind, recursive) => {
+                mounting::propagate(child.root()?, *kind, *recursive)
+            }
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
             Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &child.state),
             Step::ReadonlyPath(path) => mounting::readonly_path(child.root()?, path),
@@ -303,7 +352,12 @@ impl Step {
             Step::SecurityLabel { file, value } => world::security_label(child, file, value),
             Step::BoundingSet(bits) => identity::bounding_set(*bits),
             Step::WorkingDirectory(path) => program::change_directory(path),
-            Step::User { uid, gid, groups, umask } => identity::become_user(*uid, *gid, groups, *umask),
+            Step::User {
+                uid,
+                gid,
+                groups,
+                umask,
+            } => identity::become_user(*uid, *gid, groups, *umask),
             Step::Capabilities { sets, keep_admin } => identity::capabilities(*sets, *keep_admin),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs"),
             Step::FindProgram => program::find(child),

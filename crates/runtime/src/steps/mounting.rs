@@ -10,8 +10,9 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat, openat2, symlinkat},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        unmount,
     },
 };
 use sys::{
@@ -31,7 +32,8 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// A detached copy of the mount at `of`, with what is mounted below if `recursive`.
 pub(super) fn copy(of: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -84,15 +86,17 @@ pub(super) fn mount(root: &Root, mount: &Mounting) -> Result<()> {
         return Err(Error::new(format!("{}: tmpcopyup: not supported", what())));
     }
     let place = directory_place(root, kind, destination).map_err(|error| error.during(what()))?;
-    let context = fsopen(kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(|error| Error::refused(what(), &error.into()).hint_on(Errno::NODEV, "no such file system type"))?;
+    let context = fsopen(kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+        Error::refused(what(), &error.into()).hint_on(Errno::NODEV, "no such file system type")
+    })?;
     let configured = configure(&context, kind, source, options, &place);
     configured.map_err(|error| {
         let error = Error::refused(what(), &error.into());
         let reason = kernel_says(&context);
-        match reason.is_empty() {
-            false => error.hint(reason),
-            true => error.hint_on(Errno::PERM, "the user namespace may not mount this"),
+        if reason.is_empty() {
+            error.hint_on(Errno::PERM, "the user namespace may not mount this")
+        } else {
+            error.hint(reason)
         }
     })?;
     let mounted = fsmount(
@@ -175,7 +179,8 @@ pub(super) fn bind(root: &Root, mount: &Mounting) -> Result<()> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let tree = open_tree(CWD, source.as_str(), flags).map_err(|error| {
-        Error::refused(what(), &error.into()).hint_on(Errno::NOENT, format!("{source} does not exist on the host"))
+        Error::refused(what(), &error.into())
+            .hint_on(Errno::NOENT, format!("{source} does not exist on the host"))
     })?;
     if !options.mount.is_empty() {
         change(&tree, false, options.mount, 0).during(what)?;
@@ -237,7 +242,13 @@ pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options:
     attach(&list, &place).during(what)?;
     for place in places {
         mkdirat(&list, place.name.as_str(), Mode::from_raw_mode(0o755)).during(what)?;
-        let target = openat(&list, place.name.as_str(), PLACE | OFlags::NOFOLLOW, Mode::empty()).during(what)?;
+        let target = openat(
+            &list,
+            place.name.as_str(),
+            PLACE | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
+        .during(what)?;
         attach(group(place)?, &target).during(what)?;
         if place.name.contains(',') {
             for alias in place.name.split(',') {
@@ -245,7 +256,16 @@ pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options:
             }
         }
     }
-    change(&list, false, Change { set: options.mount.set & attr::RDONLY, clear: 0 }, 0).during(what)
+    change(
+        &list,
+        false,
+        Change {
+            set: options.mount.set & attr::RDONLY,
+            clear: 0,
+        },
+        0,
+    )
+    .during(what)
 }
 
 /// Makes a mount read-only once everything inside it has been made.
@@ -259,7 +279,12 @@ pub(super) fn readonly_mount(root: &Root, path: &Path) -> Result<()> {
 fn protected(root: &Root, path: &Path, what: impl Fn() -> String) -> Result<Option<OwnedFd>> {
     match root.get(path, OFlags::PATH, Mode::empty()) {
         Ok(fd) => Ok(Some(fd)),
-        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::NOENT | Errno::NOTDIR)) => {
+        Err(error)
+            if matches!(
+                error.raw_os_error().map(Errno::from_raw_os_error),
+                Some(Errno::NOENT | Errno::NOTDIR)
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(Error::refused(what(), &error)),
@@ -323,7 +348,10 @@ pub(super) fn propagate(root: &Root, kind: u64, recursive: bool) -> Result<()> {
 
 /// Makes the root `/` and lets go of the host's.
 pub(super) fn pivot(child: &mut Child<'_>) -> Result<()> {
-    let root = child.root.take().ok_or_else(|| Error::new("pivot_root: no root"))?;
+    let root = child
+        .root
+        .take()
+        .ok_or_else(|| Error::new("pivot_root: no root"))?;
     child.empty = None;
     rustix::process::fchdir(&root).during(|| "change directory to the root")?;
     rustix::process::pivot_root(".", ".").map_err(|error| {
@@ -361,6 +389,13 @@ pub(super) fn write_proc(child: &mut Child<'_>, path: &str, value: &str) -> Resu
     let proc = own_proc(child)?;
     let what = || format!("write {value:?} to /proc/{path}");
     let strict = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), strict).during(what)?;
+    let file = openat2(
+        proc,
+        path,
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        strict,
+    )
+    .during(what)?;
     rustix::io::write(file, value.as_bytes()).during(what).map(drop)
 }

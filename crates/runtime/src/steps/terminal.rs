@@ -25,12 +25,11 @@ const DEVPTS: u64 = 0x1cd1;
 /// Opens a terminal, makes it the standard streams and the controlling terminal, and hands over its other end.
 pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, console: bool) -> Result<()> {
     let slash;
-    let root = match &child.root {
-        Some(root) => root,
-        None => {
-            slash = Root::open(Path::new("/")).during(|| "open /")?;
-            &slash
-        }
+    let root = if let Some(root) = &child.root {
+        root
+    } else {
+        slash = Root::open(Path::new("/")).during(|| "open /")?;
+        &slash
     };
     let (master, slave) = pair(root)?;
     if let Some(size) = size {
@@ -73,8 +72,11 @@ fn pair(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
         return Err(Error::new(format!("{}: is not on a devpts", what())));
     }
     unlockpt(&master).during(what)?;
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .during(what)?;
+    let slave = ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .during(what)?;
     Ok((master, slave))
 }
 
@@ -84,5 +86,11 @@ fn send(socket: impl AsFd, fd: BorrowedFd<'_>, name: &str) -> rustix::io::Result
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::empty()).map(drop)
+    sendmsg(
+        socket,
+        &[IoSlice::new(name.as_bytes())],
+        &mut control,
+        SendFlags::empty(),
+    )
+    .map(drop)
 }

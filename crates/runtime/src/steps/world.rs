@@ -52,8 +52,10 @@ pub(super) fn new_session(keyring: bool) -> Result<()> {
         match sys::process::new_session_keyring() {
             // A kernel without keys, or out of quota for them: nothing is shared then either, or no key is kept.
             Err(error) if error.raw_os_error() != Some(Errno::NOSYS.raw_os_error()) => {
-                return Err(Error::refused("create session keyring", &error)
-                    .hint_on(Errno::DQUOT, "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring"));
+                return Err(Error::refused("create session keyring", &error).hint_on(
+                    Errno::DQUOT,
+                    "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring",
+                ));
             }
             _ => {}
         }
@@ -77,6 +79,10 @@ pub(super) fn sysctl(child: &mut Child<'_>, key: &str, value: &str) -> Result<()
 
 /// Sets the label that the program will run under.
 pub(super) fn security_label(child: &mut Child<'_>, file: &str, value: &str) -> Result<()> {
-    let path = format!("{}/task/{}/attr/{file}", rustix::process::getpid(), rustix::thread::gettid());
+    let path = format!(
+        "{}/task/{}/attr/{file}",
+        rustix::process::getpid(),
+        rustix::thread::gettid()
+    );
     mounting::write_proc(child, &path, value)
 }

@@ -55,7 +55,10 @@ impl Bundle {
     pub fn new(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = tempfile::Builder::new().prefix("knarr-bundle-").tempdir().unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("knarr-bundle-")
+            .tempdir()
+            .unwrap();
         let bin = directory.path().join("rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is needed at /bin/busybox");
@@ -82,7 +85,10 @@ impl Bundle {
 
     /// Where this container's group is in a v1 hierarchy.
     pub fn group(&self, controller: &str) -> PathBuf {
-        Path::new("/sys/fs/cgroup").join(controller).join("knarr").join(&self.id)
+        Path::new("/sys/fs/cgroup")
+            .join(controller)
+            .join("knarr")
+            .join(&self.id)
     }
 
     fn write(&self) {
@@ -92,7 +98,11 @@ impl Bundle {
     /// The runtime with its global flags.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(runtime());
-        command.arg("--root").arg(self.path().join("state")).args(words).stdin(Stdio::null());
+        command
+            .arg("--root")
+            .arg(self.path().join("state"))
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
@@ -103,7 +113,12 @@ impl Bundle {
 
     /// Runs `runtime words… ID more…`.
     pub fn call_with(&self, words: &[&str], more: &[&str]) -> Said {
-        self.command(words).arg(&self.id).args(more).output().unwrap().into()
+        self.command(words)
+            .arg(&self.id)
+            .args(more)
+            .output()
+            .unwrap()
+            .into()
     }
 
     /// Runs to the end.
@@ -131,7 +146,9 @@ impl Bundle {
         let (out, err) = (self.path().join("out"), self.path().join("err"));
         let mut command = self.command(&["create", "-b", &bundle]);
         command.args(flags).arg(&self.id);
-        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        command
+            .stdout(fs::File::create(&out).unwrap())
+            .stderr(fs::File::create(&err).unwrap());
         let status = command.status().unwrap();
         Said {
             code: status.code().unwrap_or(-1),
@@ -167,18 +184,32 @@ impl Bundle {
     pub fn await_status(&self, wanted: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.status() != wanted {
-            assert!(Instant::now() < deadline, "never became {wanted}; is {}", self.status());
+            assert!(
+                Instant::now() < deadline,
+                "never became {wanted}; is {}",
+                self.status()
+            );
             sleep(Duration::from_millis(5));
         }
     }
 
     /// Fails unless nothing of the container is left.
     pub fn assert_gone(&self) {
-        let left: Vec<PathBuf> = hierarchies().iter().map(|name| self.group(name)).filter(|group| group.exists()).collect();
+        let left: Vec<PathBuf> = hierarchies()
+            .iter()
+            .map(|name| self.group(name))
+            .filter(|group| group.exists())
+            .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
-        assert!(!self.path().join("state").join(&self.id).exists(), "its record is left behind");
+        assert!(
+            !self.path().join("state").join(&self.id).exists(),
+            "its record is left behind"
+        );
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(!mounts.contains(&self.path().display().to_string()), "a mount is left behind");
+        assert!(
+            !mounts.contains(&self.path().display().to_string()),
+            "a mount is left behind"
+        );
     }
 }
 
@@ -191,24 +222,37 @@ impl Drop for Bundle {
 /// Names under `/sys/fs/cgroup`.
 pub fn hierarchies() -> Vec<String> {
     let entries = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 const APPLETS: &[&str] = &[
-    "sh", "true", "cat", "ls", "id", "mount", "sleep", "echo", "mkdir", "touch", "stat", "env", "hostname", "readlink",
-    "head", "grep", "kill", "ip", "tty", "stty", "dd", "wc", "mknod", "umount", "ln", "rm", "pwd", "tail", "chmod", "test",
+    "sh", "true", "cat", "ls", "id", "mount", "sleep", "echo", "mkdir", "touch", "stat", "env", "hostname",
+    "readlink", "head", "grep", "kill", "ip", "tty", "stty", "dd", "wc", "mknod", "umount", "ln", "rm",
+    "pwd", "tail", "chmod", "test",
 ];
 
 /// The capabilities that Docker gives.
 pub const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
 ];
 
 fn spec(id: &str, args: &[&str]) -> Value {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
     json!({
         "ociVersion": "1.0.2",
