@@ -139,6 +139,11 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
     }
+    if context.global.debug {
+        for line in plan.to_string().lines() {
+            log(&context.global, "debug", line);
+        }
+    }
     Ok((spec, plan, request))
 }
 
