@@ -93,12 +93,11 @@ const ALL: u64 = (1 << NAMES.len()) - 1;
 pub fn parse(wanted: &oci::spec::Capabilities) -> (Sets, Vec<String>) {
     let mut unknown = Vec::new();
     let mut read = |names: &[String]| {
-        names.iter().fold(0, |bits, name| match bit(name) {
-            Some(bit) => bits | bit,
-            None => {
+        names.iter().fold(0, |bits, name| {
+            if bit(name).is_none() {
                 unknown.push(name.clone());
-                bits
             }
+            bits | bit(name).unwrap_or(0)
         })
     };
     let sets = Sets {

@@ -42,6 +42,7 @@ const MAKE: &[Flag] = &[
     ("no-new-keyring", None, false),
     ("detach", Some('d'), false),
     ("keep", None, false),
+    // There is never one to switch off: `run` waits for its own child only.
     ("no-subreaper", None, false),
 ];
 const EXEC: &[Flag] = &[
@@ -90,7 +91,6 @@ const GLOBAL: &[Flag] = &[
     ("trace", None, true),
     ("debug", None, false),
     ("systemd-cgroup", None, false),
-    ("rootless", None, true),
     ("version", Some('v'), false),
     ("help", Some('h'), false),
 ];
@@ -138,9 +138,8 @@ fn take(words: &mut Vec<String>, known: &[Flag], mixed: bool) -> Result<(Flags, 
             (true, None) => queue
                 .next()
                 .ok_or_else(|| Error::new(format!("flag needs an argument: -{name}")))?,
-            (true, Some(value)) => value,
             (false, None) => "true".to_owned(),
-            (false, Some(value)) => value,
+            (_, Some(value)) => value,
         };
         flags.entry(*long).or_default().push(value);
     }

@@ -136,11 +136,9 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         &request.id,
         &resources,
     )?;
-    let time_offsets: String = linux
-        .time_offsets
-        .iter()
-        .map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs))
-        .collect();
+    let lines = linux.time_offsets.iter();
+    let lines = lines.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
+    let time_offsets = lines.collect::<Vec<_>>().concat();
     let new_user = namespaces.creates("user");
     let mut plan = Plan {
         cgroups,

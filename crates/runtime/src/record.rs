@@ -1,5 +1,7 @@
 //! Steps that say what they are, done one after another in one loop; the trace is what the loop saw.
 
+use std::fmt;
+
 use rustix::time::{ClockId, clock_gettime};
 use trace::{Room, Timeline};
 
@@ -24,7 +26,7 @@ impl Description {
 
     /// Adds a particular, unless it is empty.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
         let value = value.to_string();
         if !value.is_empty() {
             self.details.push((name.to_owned(), value));
@@ -33,8 +35,8 @@ impl Description {
     }
 }
 
-impl std::fmt::Display for Description {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         self.details
             .iter()

@@ -1,6 +1,6 @@
 //! The cgroup v2 device filter, loaded into the real kernel. Needs a v2 hierarchy, which may be a hybrid host's.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! Processes added to a running container, and terminals.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 

@@ -1,6 +1,6 @@
 //! seccomp filters as a container feels them.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 

@@ -1,6 +1,6 @@
 //! `docker-init`, `--trace`, `plan`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 

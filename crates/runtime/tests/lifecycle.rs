@@ -1,7 +1,7 @@
 //! create, start, state, kill, delete, run: what a runtime's caller relies on. Also meant for other runtimes:
 //! `RUNTIME=runc cargo test -p knarr-runtime`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 

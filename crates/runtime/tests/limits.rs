@@ -1,6 +1,6 @@
 //! Limits: that they are written, and that they bite. For hosts with cgroup v1 controllers, as the test machine.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 

@@ -1,6 +1,6 @@
 //! What a container's process finds around it, and what it may do.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod bundle;
 
@@ -322,4 +322,52 @@ fn hooks_run_in_their_places() {
     assert_ne!(said.code, 0);
     assert!(said.err.contains("did not end in 1 s"), "{}", said.err);
     slow.assert_gone();
+}
+
+#[test]
+fn an_overlay_of_layers_and_a_time_namespace() {
+    let mut bundle =
+        Bundle::sh("cat /layers/one /layers/two; echo x > /layers/one; readlink /proc/self/ns/time");
+    let path = |name: &str| bundle.path().join(name).to_str().unwrap().to_owned();
+    for name in ["lower1", "lower2", "upper", "work"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    fs::write(path("lower1/one"), "1\n").unwrap();
+    fs::write(path("lower2/two"), "2\n").unwrap();
+    let options = [
+        format!("lowerdir={}:{}", path("lower1"), path("lower2")),
+        format!("upperdir={}", path("upper")),
+        format!("workdir={}", path("work")),
+    ];
+    let (upper, lower) = (path("upper/one"), path("lower1/one"));
+    push(
+        &mut bundle.spec["mounts"],
+        json!({ "destination": "/layers", "type": "overlay", "source": "overlay", "options": options }),
+    );
+    if is_ours() {
+        // runc learnt time namespaces in 1.2.
+        push(&mut bundle.spec["linux"]["namespaces"], json!({ "type": "time" }));
+        bundle.spec["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1_000_000 } });
+        bundle.spec["process"]["args"][2] = json!(
+            "cat /layers/one /layers/two; echo x > /layers/one; readlink /proc/self/ns/time; cat /proc/uptime"
+        );
+    }
+    let output = bundle.output();
+    assert!(output.starts_with("1\n2\n"), "{output}");
+    assert_eq!(fs::read_to_string(upper).unwrap(), "x\n");
+    assert_eq!(fs::read_to_string(lower).unwrap(), "1\n");
+    if is_ours() {
+        let host = fs::read_link("/proc/self/ns/time").unwrap();
+        assert_ne!(output.lines().nth(2), host.to_str());
+        let uptime: f64 = output
+            .lines()
+            .nth(3)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(uptime > 1_000_000.0, "{uptime}");
+    }
 }

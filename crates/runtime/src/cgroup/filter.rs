@@ -11,8 +11,10 @@ use crate::error::{During, Result};
 type Instruction = [u8; 8];
 
 fn instruction(code: u8, destination: u8, source: u8, offset: i16, operand: i32) -> Instruction {
-    let ([a, b], [w, x, y, z]) = (offset.to_ne_bytes(), operand.to_ne_bytes());
-    [code, source << 4 | destination, a, b, w, x, y, z]
+    let mut bytes = [code, source << 4 | destination, 0, 0, 0, 0, 0, 0];
+    bytes[2..4].copy_from_slice(&offset.to_ne_bytes());
+    bytes[4..].copy_from_slice(&operand.to_ne_bytes());
+    bytes
 }
 
 const LOAD_WORD: u8 = 0x61;

@@ -51,7 +51,7 @@ pub(super) fn limits(resources: &Resources) -> Vec<Limit> {
 struct List(Vec<Limit>);
 
 impl List {
-    fn add(&mut self, controller: &'static str, file: &str, value: impl ToString) {
+    fn add(&mut self, controller: &'static str, file: &str, value: impl std::fmt::Display) {
         self.0.push(Limit {
             controller,
             file: file.to_owned(),
@@ -59,7 +59,7 @@ impl List {
         });
     }
 
-    fn maybe(&mut self, controller: &'static str, file: &str, value: Option<impl ToString>) {
+    fn maybe(&mut self, controller: &'static str, file: &str, value: Option<impl std::fmt::Display>) {
         if let Some(value) = value {
             self.add(controller, file, value);
         }

@@ -27,7 +27,7 @@ use crate::{
 /// Makes a container whose process waits for `start`.
 pub(super) fn create(context: &mut Context) -> Result<u8> {
     sealed::ensure()?;
-    let made = make(context, Mode::Created)?;
+    let made = make(context, &Mode::Created)?;
     made.keep();
     Ok(0)
 }
@@ -38,7 +38,7 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let detached = context.call.has("detach");
     let terminal = if detached { None } else { relay::socket(context)? };
     let (ours, theirs) = terminal.unzip();
-    let mut made = make(context, Mode::Run(theirs))?;
+    let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached {
         None
     } else {
@@ -139,6 +139,11 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
     }
+    if context.global.debug {
+        for line in plan.to_string().lines() {
+            log(&context.global, "debug", line);
+        }
+    }
     Ok((spec, plan, request))
 }
 
@@ -161,10 +166,10 @@ pub(super) fn host() -> Result<Host> {
     })
 }
 
-fn make(context: &mut Context, mode: Mode) -> Result<Made> {
+fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let (spec, plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
-    let console = console(context, process.terminal, &mode)?;
+    let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
     let mut undo = Undo {
         directory: directory.clone(),

@@ -1,6 +1,6 @@
 //! The child's steps of a container: from the clone to the program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci::{Mount, spec::Spec};
 
@@ -24,38 +24,7 @@ pub(super) fn plan(
 ) -> Result<()> {
     let process = spec.process.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
-    let mut steps = vec![Step::EnterGroups];
-    steps.extend(process.oom_score_adj.map(Step::OomScore));
-    // A joined user namespace first: it gives the power over those that it owns.
-    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
-    steps.extend(user.into_iter().chain(other).map(Step::Join));
-    if plan.id_maps.is_some() {
-        steps.push(Step::AwaitIdMaps);
-    }
-    if namespaces.is_private("user") {
-        steps.push(Step::BecomeRoot);
-    }
-    if namespaces.creates("cgroup") {
-        steps.push(Step::NewCgroupNamespace);
-    }
-    steps.push(Step::NewSession {
-        keyring: !request.no_new_keyring,
-    });
-    if namespaces.creates("net") {
-        steps.push(Step::LoopbackUp);
-    }
-    steps.extend(
-        spec.hostname
-            .clone()
-            .filter(|name| !name.is_empty())
-            .map(Step::Hostname),
-    );
-    steps.extend(
-        spec.domainname
-            .clone()
-            .filter(|name| !name.is_empty())
-            .map(Step::Domainname),
-    );
+    let mut steps = world(plan, spec, request, namespaces, joins);
     root_file_system(plan, &mut steps, spec, namespaces, request)?;
     if process.terminal {
         steps.push(Step::OpenTerminal {
@@ -107,6 +76,41 @@ pub(super) fn plan(
     Ok(())
 }
 
+/// Groups, namespaces, session, names: everything before the file system.
+fn world(
+    plan: &Plan,
+    spec: &Spec,
+    request: &Request,
+    namespaces: &Namespaces,
+    joins: Vec<Join>,
+) -> Vec<Step> {
+    let mut steps = vec![Step::EnterGroups];
+    let oom_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
+    steps.extend(oom_score.map(Step::OomScore));
+    // A joined user namespace first: it gives the power over those that it owns.
+    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
+    steps.extend(user.into_iter().chain(other).map(Step::Join));
+    if plan.id_maps.is_some() {
+        steps.push(Step::AwaitIdMaps);
+    }
+    if namespaces.is_private("user") {
+        steps.push(Step::BecomeRoot);
+    }
+    if namespaces.creates("cgroup") {
+        steps.push(Step::NewCgroupNamespace);
+    }
+    steps.push(Step::NewSession {
+        keyring: !request.no_new_keyring,
+    });
+    if namespaces.creates("net") {
+        steps.push(Step::LoopbackUp);
+    }
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    steps.extend(given(&spec.hostname).map(Step::Hostname));
+    steps.extend(given(&spec.domainname).map(Step::Domainname));
+    steps
+}
+
 fn root_file_system(
     plan: &Plan,
     steps: &mut Vec<Step>,
@@ -143,7 +147,7 @@ fn root_file_system(
     let bound_dev = spec
         .mounts
         .iter()
-        .any(|mount| PathBuf::from(&mount.destination) == PathBuf::from("/dev") && is_bind(mount));
+        .any(|mount| Path::new(&mount.destination) == Path::new("/dev") && is_bind(mount));
     if !bound_dev {
         let devices = devices(spec);
         steps.extend(devices.into_iter().map(|device| {

@@ -75,8 +75,10 @@ pub(super) enum Decision {
 }
 
 fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> Instruction {
-    let ([a, b], [w, x, y, z]) = (code.to_ne_bytes(), operand.to_ne_bytes());
-    [a, b, jump_true, jump_false, w, x, y, z]
+    let mut bytes = [0, 0, jump_true, jump_false, 0, 0, 0, 0];
+    bytes[..2].copy_from_slice(&code.to_ne_bytes());
+    bytes[4..].copy_from_slice(&operand.to_ne_bytes());
+    bytes
 }
 
 /// Where a jump inside a comparison leads.
@@ -215,12 +217,11 @@ pub(super) fn assemble(
         let mut section = vec![instruction(LOAD, 0, 0, NUMBER)];
         section.extend(search(ranges));
         // Equal falls into the section; else over it.
-        match u8::try_from(section.len()) {
-            Ok(near) => code.push(instruction(JUMP_EQUAL, 0, near, *architecture)),
-            Err(_) => {
-                code.push(instruction(JUMP_EQUAL, 1, 0, *architecture));
-                code.push(instruction(JUMP, 0, 0, section.len() as u32));
-            }
+        if let Ok(near) = u8::try_from(section.len()) {
+            code.push(instruction(JUMP_EQUAL, 0, near, *architecture));
+        } else {
+            code.push(instruction(JUMP_EQUAL, 1, 0, *architecture));
+            code.push(instruction(JUMP, 0, 0, section.len() as u32));
         }
         code.extend(section);
     }

@@ -12,7 +12,7 @@ fn run(program: &Program, architecture: u32, number: u32, args: [u64; 6]) -> u32
             4 => architecture,
             16..64 => {
                 let arg = args[(offset as usize - 16) / 8];
-                if (offset - 16) % 8 == 0 {
+                if offset.is_multiple_of(8) {
                     arg as u32
                 } else {
                     (arg >> 32) as u32

@@ -93,9 +93,10 @@ pub(super) fn mount(root: &Root, mount: &Mounting) -> Result<()> {
     configured.map_err(|error| {
         let error = Error::refused(what(), &error.into());
         let reason = kernel_says(&context);
-        match reason.is_empty() {
-            false => error.hint(reason),
-            true => error.hint_on(Errno::PERM, "the user namespace may not mount this"),
+        if reason.is_empty() {
+            error.hint_on(Errno::PERM, "the user namespace may not mount this")
+        } else {
+            error.hint(reason)
         }
     })?;
     let mounted = fsmount(

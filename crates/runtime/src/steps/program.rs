@@ -34,7 +34,7 @@ pub(super) fn change_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn sentence(what: String, error: Errno) -> Error {
+fn sentence(what: impl std::fmt::Display, error: Errno) -> Error {
     let mut refused = Error::new(format!("{what}: {}", sys::errno::sentence(error.raw_os_error())));
     refused.errno = Some(error.raw_os_error());
     refused

@@ -25,12 +25,11 @@ const DEVPTS: u64 = 0x1cd1;
 /// Opens a terminal, makes it the standard streams and the controlling terminal, and hands over its other end.
 pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, console: bool) -> Result<()> {
     let slash;
-    let root = match &child.root {
-        Some(root) => root,
-        None => {
-            slash = Root::open(Path::new("/")).during(|| "open /")?;
-            &slash
-        }
+    let root = if let Some(root) = &child.root {
+        root
+    } else {
+        slash = Root::open(Path::new("/")).during(|| "open /")?;
+        &slash
     };
     let (master, slave) = pair(root)?;
     if let Some(size) = size {
