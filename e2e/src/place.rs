@@ -49,7 +49,8 @@ impl Place {
     pub fn new(label: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("e2e-{label}-{}-{count}", process::id());
+        // All of one length: the guard looks for the name, and one must not begin another.
+        let name = format!("e2e-{label}-{:07}-{count:03}", process::id());
         let dir = std::env::temp_dir().join(format!("knarr-{name}"));
         fs::create_dir(&dir).expect("make a directory for the engine");
         let cgroup = format!("/knarr/{name}");
