@@ -78,6 +78,7 @@ fn two_at_once_start_one() {
     let output = on_a_fresh_machine(
         "for i in 1 2 3 4; do knarr run --rm --network none hello >/run/out$i & done\n\
          wait\n\
+         sleep 1\n\
          grep -l 'pid 1' /run/out1 /run/out2 /run/out3 /run/out4\n\
          echo daemons: $(grep -lz '^daemon' /proc/[0-9]*/cmdline | wc -l)\n",
     );

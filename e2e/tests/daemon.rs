@@ -122,7 +122,7 @@ fn what_is_not_implemented_says_so() {
     let engine = Engine::start(Setup::default());
     for (method, path) in [
         ("POST", "/v1.47/build"),
-        ("GET", "/v1.47/volumes"),
+        ("POST", "/v1.47/volumes/create"),
         ("POST", "/v1.47/networks/create"),
         ("POST", "/v1.47/swarm/init"),
     ] {

@@ -22,15 +22,13 @@ fn assert_fields(all: &Value, fields: &Value) {
 
 /// What `run -d --network none busybox sleep 100` looks like.
 fn expected_of_a_running_one(id: &str, name: &str) -> Value {
-    let knarr = e2e::Kind::chosen() == e2e::Kind::Knarr;
-    let driver = if knarr { "overlay" } else { "overlay2" };
     json!({
         "/Id": id,
         "/Name": format!("/{name}"),
         "/Path": "sleep",
         "/Args": ["100"],
-        "/Driver": driver,
-        "/GraphDriver/Name": driver,
+        "/Driver": "overlay2",
+        "/GraphDriver/Name": "overlay2",
         "/RestartCount": 0,
         "/Platform": "linux",
         "/ExecIDs": null,

@@ -59,7 +59,6 @@ fn ours_makes_what_runc_makes() {
         "-t",
         "--read-only",
         "--init",
-        "--privileged",
         "-v /tmp:/mnt:ro --tmpfs /scratch",
     ] {
         let run = |runtime: &str| {

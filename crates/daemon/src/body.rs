@@ -98,9 +98,13 @@ pub(crate) async fn json<T: DeserializeOwned + Default>(
     Ok(api::go::decode(&bytes)?)
 }
 
+/// How long a client that was refused may go on sending.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A request body for code that blocks; nothing is read before it is asked for.
 pub(crate) struct Reader {
-    body: Incoming,
+    /// None: read to its end.
+    body: Option<Incoming>,
     runtime: tokio::runtime::Handle,
     piece: Bytes,
 }
@@ -109,7 +113,7 @@ impl Reader {
     /// Must be read on a blocking thread.
     pub(crate) fn new(body: Incoming) -> Self {
         Self {
-            body,
+            body: Some(body),
             runtime: tokio::runtime::Handle::current(),
             piece: Bytes::new(),
         }
@@ -119,8 +123,11 @@ impl Reader {
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.runtime.block_on(self.body.frame()) {
-                None => return Ok(0),
+            let Some(body) = &mut self.body else {
+                return Ok(0);
+            };
+            match self.runtime.block_on(body.frame()) {
+                None => self.body = None,
                 Some(Err(error)) => return Err(io::Error::other(error)),
                 Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
             }
@@ -128,6 +135,17 @@ impl Read for Reader {
         let length = buffer.len().min(self.piece.len());
         self.piece.copy_to_slice(&mut buffer[..length]);
         Ok(length)
+    }
+}
+
+/// A client that is refused half-way goes on sending, and docker's takes a connection that is closed on it for the
+/// failure itself: what it still sends is read, for a while, so that it sees the answer.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(mut body) = self.body.take() {
+            let rest = async move { while let Some(Ok(_)) = body.frame().await {} };
+            self.runtime.spawn(tokio::time::timeout(PATIENCE, rest));
+        }
     }
 }
 

@@ -78,4 +78,6 @@ handlers! {
     NetworkList => system::networks,
     NetworkInspect => system::network,
     VolumeList => system::volumes,
+    VolumeInspect => system::volume,
+    PluginInspect => system::plugin,
 }

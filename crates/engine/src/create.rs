@@ -3,17 +3,18 @@
 use std::fs;
 
 use jiff::Timestamp;
-use oci::{Digest, image::Config as ImageDefaults};
+use oci::image::Config as ImageDefaults;
 use snapshot::{InitEntry, InitKind, Prepare};
+use trace::Room;
 
 use crate::{
     Created, Engine, Image, LastRun, State, blocking,
     config::{Config, Network},
     error::{Error, Result},
     handle::{Handle, Record},
-    names,
+    locked, names,
     open::make_directory,
-    spec::override_env,
+    recorder::Recorder,
     start::check_sources,
     undo::Undo,
     validate,
@@ -42,18 +43,13 @@ const fn entry(path: &'static str, kind: InitKind) -> InitEntry {
 impl Engine {
     /// Makes a container of `config` under `name`, or under one made up. Nothing is left of it on failure.
     pub async fn create(&self, name: Option<&str>, mut config: Config) -> Result<Created> {
+        let mut steps = Recorder::start();
         validate::check(&config, self.0.host.cpus)?;
         self.runtime(&config.host.runtime)?;
         let image = self.image(&config.image).await?;
-        let mut warnings = notices(&config);
-        let chain: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let warnings = notices(&config, &image);
         merge(&mut config, &image)?;
-        if !config.volumes.is_empty() {
-            let paths = config.volumes.join(", ");
-            warnings.push(format!(
-                "The image declares volumes ({paths}); their data is kept in the container's writable layer."
-            ));
-        }
+        steps.step(Room::Engine, format!("resolve image {}", config.image), image_details(&image));
 
         let id = names::id()?;
         let mut undo = Undo::default();
@@ -62,23 +58,22 @@ impl Engine {
             let (engine, name) = (self.clone(), name.clone());
             move || engine.0.containers.free_name(&name)
         });
-        let record = Record {
-            name,
-            created: Timestamp::now(),
-            config,
-            state: State::Created,
-            last: LastRun::default(),
-            chain,
-        };
+        let chain = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let (created, last) = (Timestamp::now(), LastRun::default());
+        let record = Record { name, created, config, state: State::Created, last, chain };
         self.prepare(&id, &record, &mut undo).await?;
+        let details = vec![("driver", self.0.snapshots.name().to_owned()), ("layers", record.chain.len().to_string())];
+        steps.step(Room::Snapshot, "prepare init layer and writable layer", details);
+
         let container = self.fresh(&id, &record);
         check_sources(&container)?;
         self.write_record(&id, &record)?;
+        steps.step(Room::Engine, "write record", vec![("id", id.clone()), ("name", record.name.clone())]);
         undo.defuse();
         self.0.events.container(&container, "create", &[]);
-        self.0
-            .containers
-            .insert(Handle::new(container, record.chain).into());
+        let handle = Handle::new(container, record.chain);
+        *locked(&handle.creation) = steps.timeline;
+        self.0.containers.insert(handle.into());
         Ok(Created { id, warnings })
     }
 
@@ -106,13 +101,23 @@ impl Engine {
     }
 }
 
+fn image_details(image: &Image) -> Vec<(&'static str, String)> {
+    let layers = image.layers.iter().map(|layer| ("layer", layer.diff_id.to_string()));
+    std::iter::once(("id", image.id.to_string())).chain(layers).collect()
+}
+
 /// What the user should know of this request, whether or not it succeeds later.
-fn notices(config: &Config) -> Vec<String> {
+fn notices(config: &Config, image: &Image) -> Vec<String> {
     let mut notices = Vec::new();
     if config.host.network == Network::Default {
         let text = "This engine has no bridge network yet: the container has a working loopback and nothing else. \
                     Say --network none to accept that, or --network host to use the host's network.";
         notices.push(text.to_owned());
+    }
+    let volumes: Vec<&str> = image.config.config.volumes.iter().map(String::as_str).collect();
+    if !volumes.is_empty() {
+        let paths = volumes.join(", ");
+        notices.push(format!("The image declares volumes ({paths}); their data is kept in the container's writable layer."));
     }
     notices
 }
@@ -140,9 +145,15 @@ fn merge(config: &mut Config, image: &Image) -> Result<()> {
     if words.count() == 0 {
         return Err(Error::new(crate::Kind::Invalid, "no command specified"));
     }
-    let mut env = defaults.env.clone();
-    override_env(&mut env, &config.env);
-    config.env = env;
+    let key = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+    let given: Vec<String> = config.env.iter().map(key).collect();
+    config.env.extend(
+        defaults
+            .env
+            .iter()
+            .filter(|entry| !given.contains(&key(entry)))
+            .cloned(),
+    );
     for (key, value) in &defaults.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }

@@ -37,15 +37,13 @@ pub(crate) fn rootfs() -> Result<Vec<u8>> {
     writer.finish().map_err(Error::internal)
 }
 
-/// Its name and config. The program has no signal handlers, and pid 1 ignores what it does not handle: only SIGKILL
-/// ends it without a wait.
+/// Its name and config.
 pub(crate) fn image() -> Result<Import> {
     Ok(Import {
         name: Some("hello:latest".parse().map_err(Error::internal)?),
         changes: vec![
             format!("ENTRYPOINT [\"{}\"]", hello::ENTRYPOINT),
             format!("EXPOSE {}", hello::PORT),
-            "STOPSIGNAL SIGKILL".to_owned(),
         ],
         message: "shipped with knarr".to_owned(),
         platform: None,

@@ -7,6 +7,7 @@ use oci::Digest;
 use serde::{Deserialize, Serialize};
 use store::{Durability, Table};
 use tokio::sync::{mpsc, watch};
+use trace::Timeline;
 
 use crate::{
     AttachOptions, Config, Container, Frame, Input, LastRun, State, error::Result, locked, state::Event,
@@ -58,6 +59,8 @@ pub(crate) struct Handle {
     /// Held as long as a shim lives, so that a start waits for the end of the one before.
     pub(crate) shim: Arc<tokio::sync::Mutex<()>>,
     pub(crate) waiting: Mutex<Vec<Attachment>>,
+    /// What `create` did, for the timeline of the first start.
+    pub(crate) creation: Mutex<Timeline>,
 }
 
 impl Handle {
@@ -75,6 +78,7 @@ impl Handle {
             verb: tokio::sync::Mutex::default(),
             shim: Arc::default(),
             waiting: Mutex::default(),
+            creation: Mutex::default(),
         }
     }
 

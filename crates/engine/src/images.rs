@@ -1,12 +1,12 @@
 //! Verbs on images: the engine asks `image` for layers and hands each reader to `snapshot`.
 
-use std::{collections::BTreeSet, io::Read};
+use std::{collections::BTreeSet, io::Read, sync::Arc};
 
 use image::{Images, Staged};
 use oci::{Digest, Reference};
 
 use crate::{
-    Engine, Image, Import, RemovedImage, blocking,
+    Container, Engine, Image, Import, RemovedImage, blocking,
     error::{Error, Kind, Result},
 };
 
@@ -71,7 +71,12 @@ impl Engine {
         }
         let mut images = Vec::new();
         for one in staged {
-            let image = self.0.images.publish(one)?;
+            // The answer tells what came in, not what else the image was called before.
+            let names = one.image.names.clone();
+            let image = Image {
+                names,
+                ..self.0.images.publish(one)?
+            };
             let name = image
                 .names
                 .first()
@@ -108,33 +113,27 @@ impl Engine {
     /// Takes a name away; with the last one, the image, if no container stands in the way.
     pub async fn remove_image(&self, name: &str, force: bool) -> Result<Vec<RemovedImage>> {
         let image = self.image(name).await?;
-        let short = &image.id.hex()[..12];
         let by_id = image.id.hex().starts_with(name.trim_start_matches("sha256:"));
-        let mut untag: Vec<Reference> = image.names.clone();
-        if by_id && untag.len() > 1 && !force {
-            let message = format!(
-                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-            );
-            return Err(Error::new(Kind::Conflict, message));
-        }
+        let mut untag = image.names.clone();
         if !by_id {
-            let wanted: Reference = name
-                .parse()
-                .map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
+            let wanted: Reference = name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
             let wanted = wanted.with_default_tag();
             untag.retain(|have| *have == wanted);
         }
         let last = untag.len() == image.names.len();
-        if last {
-            self.refuse_if_used(&image, short, force)?;
+        let users = self.users_of(&image);
+        if let Some(why) = refusal(&image, &users, by_id, last, force) {
+            return Err(Error::new(Kind::Conflict, format!("conflict: unable to {why}")));
         }
+        // Forced away from under a running container, an image loses its name only.
+        let delete = last && !users.iter().any(|user| user.state.pid().is_some());
         let mut removed = Vec::new();
         for name in untag {
             self.0.images.untag(&name)?;
             self.0.events.image(image.id.as_str(), &name.familiar(), "untag");
             removed.push(RemovedImage::Untagged(name.familiar()));
         }
-        if last {
+        if delete {
             self.0.images.remove(&image.id)?;
             self.0.events.image(image.id.as_str(), name, "delete");
             removed.push(RemovedImage::Deleted(image.id.to_string()));
@@ -144,26 +143,10 @@ impl Engine {
         Ok(removed)
     }
 
-    fn refuse_if_used(&self, image: &Image, short: &str, force: bool) -> Result<()> {
-        for handle in self.0.containers.all() {
-            let container = handle.now();
-            if container.config.image_id.as_ref() != Some(&image.id) {
-                continue;
-            }
-            let (runs, user) = (container.state.pid().is_some(), &container.id[..12]);
-            let why = match (runs, force) {
-                (true, _) => format!("(cannot be forced) - image is being used by running container {user}"),
-                (false, false) => {
-                    format!("(must be forced) - image is being used by stopped container {user}")
-                }
-                (false, true) => continue,
-            };
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("conflict: unable to delete {short} {why}"),
-            ));
-        }
-        Ok(())
+    fn users_of(&self, image: &Image) -> Vec<Arc<Container>> {
+        let mut users = self.list();
+        users.retain(|container| container.config.image_id.as_ref() == Some(&image.id));
+        users
     }
 
     /// Removes every layer that no image and no container needs. What is needed is computed, so it cannot be wrong
@@ -205,5 +188,29 @@ impl Engine {
         if !still_listed {
             self.forget_layers();
         }
+    }
+}
+
+/// Why an image, or its last name, may not go; in Docker's words.
+fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, force: bool) -> Option<String> {
+    let short = &image.id.hex()[..12];
+    let user = users.iter().max_by_key(|user| user.state.pid().is_some());
+    match user {
+        Some(user) if by_id => {
+            let runs = user.state.pid().is_some();
+            let (how, is) = if runs { ("cannot be forced", "running") } else { ("must be forced", "stopped") };
+            let user = &user.id[..12];
+            let why = format!("delete {short} ({how}) - image is being used by {is} container {user}");
+            (runs || !force).then_some(why)
+        }
+        Some(user) if last && !force => {
+            let name = image.names.first().map(Reference::familiar).unwrap_or_default();
+            let user = &user.id[..12];
+            Some(format!("remove repository reference {name:?} (must force) - container {user} is using its referenced image {short}"))
+        }
+        None if by_id && image.names.len() > 1 && !force => {
+            Some(format!("delete {short} (must be forced) - image is referenced in multiple repositories"))
+        }
+        _ => None,
     }
 }

@@ -158,9 +158,7 @@ impl Engine {
 
     /// No shim is there: it ended in order, was lost, or the machine was restarted.
     async fn settle(&self, handle: &Arc<Handle>, kept: &State, directory: &Path) {
-        let exit: Option<Exit> = fs::read(directory.join("exit.json"))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
+        let exit = exit_record(directory);
         let was_running = kept.pid().is_some();
         let last = match exit {
             Some(exit) => Some((
@@ -355,6 +353,14 @@ fn describe_damage(damaged: &Damaged) -> String {
         damaged.reason,
         damaged.set_aside.display()
     )
+}
+
+/// How a container ended while no daemon was there. A damaged record counts as none, and is named.
+fn exit_record(directory: &Path) -> Option<Exit> {
+    let path = directory.join("exit.json");
+    let text = fs::read(&path).ok()?;
+    let read = serde_json::from_slice(&text);
+    read.inspect_err(|error| tracing::error!("{}: {error}; its exit code is lost", path.display())).ok()
 }
 
 fn directories(path: &Path) -> BTreeSet<String> {

@@ -71,7 +71,8 @@ impl Engine {
         });
         let (line, state) = self.launch(handle, &directory, &mut steps).await?;
         undo.defuse();
-        let mut timeline = steps.timeline;
+        let mut timeline = std::mem::take(&mut *locked(&handle.creation));
+        timeline.join(steps.timeline);
         timeline.join(state.timeline.clone());
         self.keep_timeline(&container.id, timeline);
         self.resume(handle, line, state).await;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{IdMapping, Mount};
 
-/// The version that knarr writes.
-pub const VERSION: &str = "1.2.0";
+/// The version that knarr writes: the lowest that has what it uses, since old runtimes (crun 1.8) refuse newer ones
+/// unread.
+pub const VERSION: &str = "1.0.0";
 
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {

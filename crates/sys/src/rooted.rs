@@ -14,7 +14,13 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, statat};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, readlinkat, statat},
+    io::Errno,
+};
+
+/// The kernel's own bound on links in one lookup (`path_resolution(7)`).
+const MOST_LINKS: u32 = 40;
 
 /// A directory that is `/` for every lookup through it.
 #[derive(Debug)]
@@ -55,7 +61,11 @@ impl Root {
         loop {
             match openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, how) {
                 // A rename elsewhere raced the walk through `..`; the kernel asks for another try.
-                Err(rustix::io::Errno::AGAIN) => {}
+                Err(Errno::AGAIN) => {}
+                Err(Errno::NOSYS) => {
+                    let text = "this kernel has no openat2(2): knarr needs Linux 5.6 or later";
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+                }
                 other => return Ok(other?),
             }
         }
@@ -81,26 +91,43 @@ impl Root {
     }
 
     /// Makes `path` and what is missing above it, each with `mode`, and opens it. What exists may be reached through
-    /// links; a link that dangles is an error.
+    /// links; what a dangling link points to is made, inside.
     pub fn create_dir_all(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+        self.create(path, mode, MOST_LINKS)
+    }
+
+    fn create(&self, path: &Path, mode: Mode, links: u32) -> io::Result<OwnedFd> {
         let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match self.get(path, directory, Mode::empty()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if missing(&error) && links > 0 => {}
             done => return done,
         }
         let mut walked = PathBuf::from("/");
         for component in path.components() {
-            match component {
-                Component::Normal(name) => {
-                    let parent = self.get(&walked, directory, Mode::empty())?;
-                    match mkdirat(&parent, name, mode) {
-                        Ok(()) | Err(rustix::io::Errno::EXIST) => walked.push(name),
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                Component::ParentDir => walked.push(".."),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            let name = match component {
+                Component::Normal(name) => name,
+                Component::ParentDir => OsStr::new(".."),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+            };
+            let parent = self.get(&walked, directory, Mode::empty())?;
+            match mkdirat(&parent, name, mode) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
             }
+            let next = walked.join(name);
+            if self
+                .get(&next, directory, Mode::empty())
+                .is_err_and(|error| missing(&error))
+            {
+                let target = readlinkat(&parent, name, Vec::new())?;
+                self.create(
+                    &walked.join(OsStr::from_bytes(target.as_bytes())),
+                    mode,
+                    links - 1,
+                )?;
+            }
+            walked = next;
         }
         self.get(&walked, directory, Mode::empty())
     }
@@ -200,13 +227,17 @@ mod tests {
         );
         assert!(root.read_regular(Path::new("etc/passwd"), 2).is_err());
 
-        root.create_dir_all(Path::new("/good/a/b"), Mode::from_raw_mode(0o755))
-            .unwrap();
+        let make = |path: &str| root.create_dir_all(Path::new(path), Mode::from_raw_mode(0o755));
+        make("/good/a/b").unwrap();
         assert!(inside.join("etc/a/b").is_dir());
-        assert!(
-            root.create_dir_all(Path::new("absolute/new"), Mode::from_raw_mode(0o755))
-                .is_err()
-        );
+        make("absolute/new").unwrap();
         assert!(!outside.path().join("new").exists());
+        let meant = inside.join(outside.path().strip_prefix("/").unwrap()).join("new");
+        assert!(
+            meant.is_dir(),
+            "a link out of the root leads to the same path inside"
+        );
+        symlink("loop", inside.join("loop")).unwrap();
+        assert!(make("loop/x").is_err());
     }
 }

@@ -185,11 +185,10 @@ impl Images {
     pub(crate) fn matches(&self, image: &Image) -> bool {
         let created = image::created(image);
         let named = |pattern: &str| {
-            image.names.iter().any(|name| {
-                glob(pattern, &name.familiar_name())
-                    || glob(pattern, &name.familiar())
-                    || glob(pattern, &name.name())
-            })
+            image
+                .names
+                .iter()
+                .any(|name| glob(pattern, &name.familiar_name()) || glob(pattern, &name.familiar()))
         };
         self.filters.any("reference", named)
             && self

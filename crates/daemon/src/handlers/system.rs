@@ -256,3 +256,19 @@ pub(super) async fn volumes(call: Call) -> Result<Reply> {
     };
     call.json(StatusCode::OK, &none)
 }
+
+/// There are none; `docker inspect NAME` asks everywhere and stops at any other answer.
+pub(super) async fn volume(call: Call) -> Result<Reply> {
+    Err(Failure::new(
+        StatusCode::NOT_FOUND,
+        format!("get {}: no such volume", call.name),
+    ))
+}
+
+/// There are none.
+pub(super) async fn plugin(call: Call) -> Result<Reply> {
+    Err(Failure::new(
+        StatusCode::NOT_FOUND,
+        format!("plugin {:?} not found", call.name),
+    ))
+}
