@@ -13,16 +13,7 @@ fn main() {
     let program = Path::new(&out).join("hello");
 
     let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"));
-    rustc.args([
-        "--crate-name",
-        "hello",
-        "--crate-type",
-        "bin",
-        "--edition",
-        "2024",
-        "--target",
-        &target,
-    ]);
+    rustc.args(["--crate-name", "hello", "--crate-type", "bin", "--edition", "2024", "--target", &target]);
     for option in [
         "target-feature=+crt-static",
         "relocation-model=static",
@@ -38,16 +29,9 @@ fn main() {
         rustc.arg("-C").arg(format!("linker={linker}"));
     }
     // The path of the machine that builds it has no place in a program that goes out into the world.
-    rustc
-        .arg("--remap-path-prefix")
-        .arg(format!("{}=", env!("CARGO_MANIFEST_DIR")));
+    rustc.arg("--remap-path-prefix").arg(format!("{}=", env!("CARGO_MANIFEST_DIR")));
     rustc.arg("-o").arg(&program).arg("program/main.rs");
 
-    let status = rustc
-        .status()
-        .expect("rustc, which compiled this, can be started");
-    assert!(
-        status.success(),
-        "the hello program does not compile: {rustc:?}: {status}"
-    );
+    let status = rustc.status().expect("rustc, which compiled this, can be started");
+    assert!(status.success(), "the hello program does not compile: {rustc:?}: {status}");
 }

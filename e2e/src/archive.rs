@@ -84,30 +84,17 @@ pub struct Image {
 impl Image {
     /// Of one layer.
     pub fn new(layer: Tar, config: Value) -> Self {
-        Self {
-            layers: vec![layer.bytes()],
-            config,
-            diff_ids: None,
-        }
+        Self { layers: vec![layer.bytes()], config, diff_ids: None }
     }
 
     /// `busybox` and one layer more.
     pub fn on_busybox(layer: Tar, config: Value) -> Self {
-        Self {
-            layers: vec![busybox_rootfs().bytes(), layer.bytes()],
-            config,
-            diff_ids: None,
-        }
+        Self { layers: vec![busybox_rootfs().bytes(), layer.bytes()], config, diff_ids: None }
     }
 
     /// As `docker save` writes it.
     pub fn docker_archive(&self, name: &str) -> Vec<u8> {
-        let true_ids = || {
-            self.layers
-                .iter()
-                .map(|layer| format!("sha256:{}", sha256(layer)))
-                .collect()
-        };
+        let true_ids = || self.layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
@@ -118,9 +105,8 @@ impl Image {
         })
         .to_string();
         let config_name = format!("{}.json", sha256(config.as_bytes()));
-        let names: Vec<String> = (0..self.layers.len())
-            .map(|index| format!("layer{index}/layer.tar"))
-            .collect();
+        let names: Vec<String> =
+            (0..self.layers.len()).map(|index| format!("layer{index}/layer.tar")).collect();
         let manifest = json!([{ "Config": config_name, "RepoTags": [name], "Layers": names }]).to_string();
         let mut tar = Tar::default().file(&config_name, 0o644, &config);
         for (name, layer) in names.iter().zip(&self.layers) {
@@ -149,10 +135,7 @@ pub fn busybox() -> Image {
 /// Its only layer. `alice` is also in the groups `staff` and `audio`.
 pub fn busybox_rootfs() -> Tar {
     let program = fs::read("/bin/busybox").expect("read /bin/busybox (package busybox-static)");
-    let applets = Command::new("/bin/busybox")
-        .arg("--list")
-        .output()
-        .expect("run /bin/busybox");
+    let applets = Command::new("/bin/busybox").arg("--list").output().expect("run /bin/busybox");
     let mut tar = Tar::default()
         .dir("bin/", 0o755)
         .file("bin/busybox", 0o755, program)
@@ -171,10 +154,7 @@ pub fn busybox_rootfs() -> Tar {
         .dir("root/", 0o700)
         .dir("tmp/", 0o1777)
         .file("etc/plain", 0o644, "not a program\n");
-    for applet in String::from_utf8_lossy(&applets.stdout)
-        .lines()
-        .filter(|applet| *applet != "busybox")
-    {
+    for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|applet| *applet != "busybox") {
         tar = tar.link(&format!("bin/{applet}"), 0o755, "bin/busybox");
     }
     tar
@@ -185,23 +165,11 @@ pub fn debian_rootfs() -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let exe = env::current_exe().expect("know the own program");
-    let cache = exe
-        .ancestors()
-        .nth(2)
-        .unwrap_or(Path::new("/tmp"))
-        .join("e2e-debian.tar");
+    let cache = exe.ancestors().nth(2).unwrap_or(Path::new("/tmp")).join("e2e-debian.tar");
     if !cache.exists() {
         let making = cache.with_extension(format!("{}", std::process::id()));
-        let made = Command::new("sh")
-            .args(["-euc", BOOTSTRAP, "sh"])
-            .arg(&making)
-            .output()
-            .expect("run sh");
-        assert!(
-            made.status.success(),
-            "make a Debian: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = Command::new("sh").args(["-euc", BOOTSTRAP, "sh"]).arg(&making).output().expect("run sh");
+        assert!(made.status.success(), "make a Debian: {}", String::from_utf8_lossy(&made.stderr));
         fs::rename(&making, &cache).expect("keep the Debian");
     }
     cache

@@ -63,12 +63,7 @@ pub struct Client {
 
 impl Client {
     pub(crate) fn new(program: Program, socket: &Path, config: &Path) -> Self {
-        Self {
-            program,
-            socket: socket.to_owned(),
-            config: config.to_owned(),
-            engine: None,
-        }
+        Self { program, socket: socket.to_owned(), config: config.to_owned(), engine: None }
     }
 
     /// By this program, on the engine that all tests of a file share; none if `E2E_CLIENT` names the other.
@@ -161,10 +156,7 @@ impl Client {
     #[track_caller]
     pub fn terminal(&self, line: &str, rows: u16, columns: u16) -> Pty {
         let mut command = Command::new("setsid");
-        command
-            .args(["--ctty", "--wait"])
-            .arg(self.program.path())
-            .args(words(line));
+        command.args(["--ctty", "--wait"]).arg(self.program.path()).args(words(line));
         self.dress(&mut command).env("TERM", "xterm");
         Pty::spawn(&mut command, rows, columns)
     }
@@ -185,9 +177,7 @@ impl Client {
     #[track_caller]
     pub fn field(&self, key: &str, pointer: &str) -> Value {
         let all = self.inspect(key);
-        all.pointer(pointer)
-            .unwrap_or_else(|| panic!("no {pointer} in {all:#}"))
-            .clone()
+        all.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {all:#}")).clone()
     }
 
     /// The container's first process as the host sees it.
@@ -201,26 +191,20 @@ impl Client {
     /// Waits until the container is `running`, `exited`, ….
     #[track_caller]
     pub fn await_status(&self, key: &str, status: &str) {
-        until(&format!("{key} is {status}"), || {
-            self.field(key, "/State/Status") == status
-        });
+        until(&format!("{key} is {status}"), || self.field(key, "/State/Status") == status);
     }
 
     /// Waits until the container is there and runs.
     #[track_caller]
     pub fn await_running(&self, key: &str) {
         let question = format!("inspect --format {{{{.State.Status}}}} {key}");
-        until(&format!("{key} runs"), || {
-            self.run(&question).stdout == "running\n"
-        });
+        until(&format!("{key} runs"), || self.run(&question).stdout == "running\n");
     }
 
     /// Waits until the container's log has this.
     #[track_caller]
     pub fn await_log(&self, key: &str, text: &str) {
-        until(&format!("{key} logs {text:?}"), || {
-            self.run(&format!("logs {key}")).all().contains(text)
-        });
+        until(&format!("{key} logs {text:?}"), || self.run(&format!("logs {key}")).all().contains(text));
     }
 }
 
@@ -261,14 +245,7 @@ impl Running {
         let stdout = lines_of(child.stdout.take());
         let stderr = lines_of(child.stderr.take());
         let stdin = child.stdin.take();
-        Self {
-            line,
-            child,
-            stdin,
-            stdout,
-            stderr,
-            seen: Vec::new(),
-        }
+        Self { line, child, stdin, stdout, stderr, seen: Vec::new() }
     }
 
     /// Its next line of output.
@@ -340,9 +317,7 @@ impl Drop for Running {
 }
 
 pub(crate) fn code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 fn lines_of(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
@@ -386,16 +361,8 @@ pub struct Output {
 impl Output {
     #[track_caller]
     fn check(self, is_so: bool, what: &str) -> Self {
-        let Self {
-            line,
-            code,
-            stdout,
-            stderr,
-        } = &self;
-        assert!(
-            is_so,
-            "{what}\n  {line}\n  exit code {code}\n  stdout: {stdout:?}\n  stderr: {stderr:?}"
-        );
+        let Self { line, code, stdout, stderr } = &self;
+        assert!(is_so, "{what}\n  {line}\n  exit code {code}\n  stdout: {stdout:?}\n  stderr: {stderr:?}");
         self
     }
 

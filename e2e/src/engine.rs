@@ -104,10 +104,7 @@ impl Engine {
         let engine = Self::start(setup);
         let path = engine.place.dir.join("busybox.tar");
         fs::write(&path, busybox().docker_archive("busybox:latest")).expect("write an archive");
-        engine
-            .any_client()
-            .run(&format!("load -i {}", path.display()))
-            .ok();
+        engine.any_client().run(&format!("load -i {}", path.display())).ok();
         engine
     }
 
@@ -150,40 +147,30 @@ impl Engine {
     pub fn start_daemon(&self) {
         let child = self.spawn_daemon();
         *self.daemon.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        until(
-            &format!("the daemon answers ({})", self.log_path().display()),
-            || {
-                assert!(self.is_up(), "the daemon ended:\n{}", self.log());
-                self.answers()
-            },
-        );
+        until(&format!("the daemon answers ({})", self.log_path().display()), || {
+            assert!(self.is_up(), "the daemon ended:\n{}", self.log());
+            self.answers()
+        });
     }
 
     /// Starts the daemon; the caller sees how it fares.
     pub fn spawn_daemon(&self) -> Child {
-        let log = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.log_path())
-            .expect("open the log");
+        let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("open the log");
         let data = self.data_root().display().to_string();
         let (run, socket) = (self.exec_root(), self.socket());
-        let wrapper = self.setup.wrapper.iter().map(|word| {
-            word.replace("{data}", &data)
-                .replace("{socket}", &socket.display().to_string())
-        });
+        let wrapper = self
+            .setup
+            .wrapper
+            .iter()
+            .map(|word| word.replace("{data}", &data).replace("{socket}", &socket.display().to_string()));
         let mut words: Vec<String> = match self.kind {
-            Kind::Knarr => wrapper
-                .chain([knarr_program("knarr").display().to_string(), "daemon".into()])
-                .collect(),
+            Kind::Knarr => {
+                wrapper.chain([knarr_program("knarr").display().to_string(), "daemon".into()]).collect()
+            }
             Kind::Docker => {
                 // A containerd that died with a killed dockerd is taken for alive as long as nobody has reaped it.
                 let _ = fs::remove_file(run.join("containerd/containerd.pid"));
-                let enter = self
-                    .namespaces
-                    .as_ref()
-                    .map(Namespaces::enter)
-                    .unwrap_or_default();
+                let enter = self.namespaces.as_ref().map(Namespaces::enter).unwrap_or_default();
                 let pid_file = format!("--pidfile={}", self.place.dir.join("pid").display());
                 let fixed = ["dockerd", "--bridge=none", "--iptables=false", &pid_file].map(str::to_owned);
                 enter.into_iter().chain(wrapper).chain(fixed).collect()
@@ -192,13 +179,7 @@ impl Engine {
         words.extend([
             format!("--data-root={data}"),
             format!("--exec-root={}", run.display()),
-            format!(
-                "--host={}",
-                self.setup
-                    .host
-                    .clone()
-                    .unwrap_or(format!("unix://{}", socket.display()))
-            ),
+            format!("--host={}", self.setup.host.clone().unwrap_or(format!("unix://{}", socket.display()))),
             format!("--cgroup-parent={}", self.place.cgroup),
         ]);
         words.extend(self.setup.args.iter().cloned());
@@ -214,9 +195,7 @@ impl Engine {
     /// Whether the daemon's process lives.
     pub fn is_up(&self) -> bool {
         let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
-        daemon
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        daemon.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Whether it answers `_ping`.
@@ -241,11 +220,7 @@ impl Engine {
     }
 
     fn end_daemon(&self, signal: Signal) -> Option<i32> {
-        let mut child = self
-            .daemon
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
+        let mut child = self.daemon.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process(pid, signal));
         let mut status = None;
         until("the daemon ends", || {
@@ -264,11 +239,7 @@ impl Engine {
     pub fn request(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, Value)> {
         let mut stream = UnixStream::connect(self.socket())?;
         stream.set_read_timeout(Some(crate::PATIENCE))?;
-        let kind = if body.is_empty() {
-            ""
-        } else {
-            "Content-Type: application/json\r\n"
-        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let length = body.len();
         write!(
             stream,
@@ -278,11 +249,7 @@ impl Engine {
         stream.read_to_end(&mut answer)?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0);
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let body = serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()));
         Ok((status, body))
     }
@@ -317,12 +284,8 @@ impl Engine {
             self.exec_root().join("containers"),
             self.exec_root().join("runtime"),
         ];
-        let entries = roots
-            .iter()
-            .flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
-        entries
-            .map(|entry| format!("directory {}", entry.path().display()))
-            .collect()
+        let entries = roots.iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+        entries.map(|entry| format!("directory {}", entry.path().display())).collect()
     }
 
     fn shut_down(&self) {
@@ -366,17 +329,12 @@ impl Namespaces {
             .expect("start unshare");
         let mut ready = [0; 6];
         let read = holder.stdout.as_mut().map(|out| out.read_exact(&mut ready));
-        assert!(
-            matches!(read, Some(Ok(()))),
-            "namespaces for dockerd cannot be made"
-        );
+        assert!(matches!(read, Some(Ok(()))), "namespaces for dockerd cannot be made");
         Self(holder)
     }
 
     fn enter(&self) -> Vec<String> {
-        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()]
-            .map(str::to_owned)
-            .to_vec()
+        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()].map(str::to_owned).to_vec()
     }
 }
 
@@ -397,10 +355,6 @@ pub fn knarr_program(name: &str) -> PathBuf {
         PathBuf::from,
     );
     let program = dir.join(name);
-    assert!(
-        program.exists(),
-        "{} is not there: cargo build, or set KNARR_BIN_DIR",
-        program.display()
-    );
+    assert!(program.exists(), "{} is not there: cargo build, or set KNARR_BIN_DIR", program.display());
     program
 }

@@ -88,10 +88,7 @@ macro_rules! knarr_only {
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "waited in vain: {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -107,10 +104,7 @@ pub fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
     let find = |wanted: &str| {
         groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers
-                .split(',')
-                .any(|one| one == wanted)
-                .then(|| path.trim_start_matches('/').to_owned())
+            controllers.split(',').any(|one| one == wanted).then(|| path.trim_start_matches('/').to_owned())
         })
     };
     match find(controller) {

@@ -64,12 +64,7 @@ impl Place {
             .spawn()
             .expect("start the guard");
         let lifeline = guard.stdin.take();
-        Self {
-            dir,
-            cgroup,
-            guard,
-            lifeline,
-        }
+        Self { dir, cgroup, guard, lifeline }
     }
 
     /// What is still there that should have gone: processes, mounts, cgroups.
@@ -114,9 +109,7 @@ impl Place {
                 pids.insert(entry.file_name().to_string_lossy().into_owned());
             }
         }
-        pids.iter()
-            .map(|pid| format!("process {pid} {}", command_line(pid)))
-            .collect()
+        pids.iter().map(|pid| format!("process {pid} {}", command_line(pid))).collect()
     }
 
     /// The parent in every hierarchy where it is.

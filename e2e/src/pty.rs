@@ -37,12 +37,8 @@ impl Pty {
         unlockpt(&master).expect("unlock the terminal");
         tcsetwinsize(&master, size(rows, columns)).expect("set the terminal's size");
         let name = ptsname(&master, Vec::new()).expect("name the terminal");
-        let slave = open(
-            name,
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .expect("open the terminal");
+        let slave = open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+            .expect("open the terminal");
         let again = |fd: &OwnedFd| fd.try_clone().expect("share the terminal");
         let child = command
             .stdin(again(&slave))
@@ -52,12 +48,7 @@ impl Pty {
             .expect("start the command");
         let master = File::from(master);
         let screen = screen(master.try_clone().expect("share the terminal"));
-        Self {
-            master,
-            child,
-            screen,
-            unread: String::new(),
-        }
+        Self { master, child, screen, unread: String::new() }
     }
 
     /// Waits for this text and returns what came before it.
@@ -74,10 +65,7 @@ impl Pty {
             let wait = Duration::from_secs(15).saturating_sub(started.elapsed());
             match self.screen.recv_timeout(wait) {
                 Ok(bytes) => self.unread.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(error) => panic!(
-                    "{text:?} did not appear ({error}); on the screen: {:?}",
-                    self.unread
-                ),
+                Err(error) => panic!("{text:?} did not appear ({error}); on the screen: {:?}", self.unread),
             }
         }
     }
@@ -99,11 +87,7 @@ impl Pty {
             status = self.child.try_wait().ok().flatten();
             status.is_some()
         });
-        self.unread.extend(
-            self.screen
-                .try_iter()
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-        );
+        self.unread.extend(self.screen.try_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
         let ended = status.map(client::code);
         assert_eq!(ended, Some(code), "on the screen: {:?}", self.unread);
     }
@@ -117,12 +101,7 @@ impl Drop for Pty {
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {
-    Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    }
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 fn screen(mut master: File) -> Receiver<Vec<u8>> {

@@ -18,34 +18,21 @@ fn on_a_fresh_machine(script: &str) -> Output {
     let script = format!("knarr() {{ {} \"$@\"; }}\n{script}", program("knarr").display());
     let mut command = Command::new("unshare");
     command
-        .args([
-            "-mpf",
-            "--kill-child",
-            "--mount-proc",
-            "--propagation=private",
-            "sh",
-            "-c",
-            ENTER,
-        ])
+        .args(["-mpf", "--kill-child", "--mount-proc", "--propagation=private", "sh", "-c", ENTER])
         .env_remove("DOCKER_HOST")
         .env_remove("KNARR_NO_AUTOSTART");
     let path = std::env::temp_dir().join(format!("knarr-e2e-{}-{:x}.sh", std::process::id(), script.len()));
     std::fs::write(&path, script).expect("write the script");
-    let output = command
-        .stdin(std::fs::File::open(&path).expect("open the script"))
-        .output()
-        .expect("run unshare");
+    let output =
+        command.stdin(std::fs::File::open(&path).expect("open the script")).output().expect("run unshare");
     std::fs::remove_file(&path).expect("remove the script");
     output
 }
 
 #[track_caller]
 fn assert_says(output: &Output, code: i32, parts: &[&str]) {
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{text}");
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in {text}");
@@ -59,13 +46,8 @@ fn the_first_command_starts_a_daemon() {
          knarr ps -aq\n\
          docker -H unix:///run/knarr/knarr.sock version --format 'server {{.Server.Os}}'\n",
     );
-    let parts = [
-        "pid 1",
-        "/run/knarr 711",
-        "/run/knarr/knarr.sock 660",
-        "/var/lib/knarr 710",
-        "server linux",
-    ];
+    let parts =
+        ["pid 1", "/run/knarr 711", "/run/knarr/knarr.sock 660", "/var/lib/knarr 710", "server linux"];
     assert_says(&output, 0, &parts);
 }
 
@@ -82,11 +64,7 @@ fn two_at_once_start_one() {
          grep -l 'pid 1' /run/out1 /run/out2 /run/out3 /run/out4\n\
          echo daemons: $(grep -lz '^daemon' /proc/[0-9]*/cmdline | wc -l)\n",
     );
-    assert_says(
-        &output,
-        0,
-        &["/run/out1", "/run/out2", "/run/out3", "/run/out4", "daemons: 1"],
-    );
+    assert_says(&output, 0, &["/run/out1", "/run/out2", "/run/out3", "/run/out4", "daemons: 1"]);
 }
 
 fn not_for_a_foreign_socket() {

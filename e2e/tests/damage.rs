@@ -16,29 +16,14 @@ knarr_only![
 /// `{data}` on a small file system that only the daemon sees.
 fn on_a_small_disk(megabytes: u32) -> Engine {
     let script = format!("mount -t tmpfs -o size={megabytes}m small {{data}} && exec \"$@\"");
-    let wrapper = [
-        "unshare",
-        "-m",
-        "--propagation=private",
-        "sh",
-        "-c",
-        &script,
-        "sh",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    Engine::with_busybox(Setup {
-        wrapper,
-        ..Default::default()
-    })
+    let wrapper =
+        ["unshare", "-m", "--propagation=private", "sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+    Engine::with_busybox(Setup { wrapper, ..Default::default() })
 }
 
 fn big_image(megabytes: usize, name: &str) -> Vec<u8> {
-    Image::on_busybox(
-        Tar::default().file("big", 0o644, vec![b'x'; megabytes << 20]),
-        json!({}),
-    )
-    .docker_archive(name)
+    Image::on_busybox(Tar::default().file("big", 0o644, vec![b'x'; megabytes << 20]), json!({}))
+        .docker_archive(name)
 }
 
 #[test]
@@ -46,9 +31,7 @@ fn a_load_that_fills_the_disk_is_undone() {
     let engine = on_a_small_disk(64);
     let c = engine.any_client();
     for _ in 0..3 {
-        c.feed("load", &big_image(80, "big:1"))
-            .code(1)
-            .err_has("o space left on device");
+        c.feed("load", &big_image(80, "big:1")).code(1).err_has("o space left on device");
         c.run("images -q big").ok().out("");
     }
     // Nothing was left of the three: this one has room.
@@ -64,23 +47,15 @@ fn a_full_disk_is_said_and_survived() {
     let inside = |script: &str| {
         let script = script.replace("{data}", &engine.data_root().display().to_string());
         let pid = engine.pid().to_string();
-        Command::new("nsenter")
-            .args(["-m", "-t", &pid, "sh", "-c", &script])
-            .output()
-            .expect("run nsenter");
+        Command::new("nsenter").args(["-m", "-t", &pid, "sh", "-c", &script]).output().expect("run nsenter");
     };
     inside("dd if=/dev/zero of={data}/fill bs=64k; dd if=/dev/zero of={data}/fill2 bs=1");
-    let output = c
-        .run("run --name full busybox true")
-        .code(125)
-        .err_has("o space left on device");
+    let output = c.run("run --name full busybox true").code(125).err_has("o space left on device");
     assert!(engine.answers(), "{output:?}");
     assert_eq!(c.field(&running, "/State/Running"), true);
     inside("rm {data}/fill {data}/fill2");
     c.run("rm -f full");
-    c.run("run --rm --name full busybox echo again")
-        .ok()
-        .out("again\n");
+    c.run("run --rm --name full busybox echo again").ok().out("again\n");
     c.run(&format!("rm -f {running}")).ok();
 }
 
@@ -88,9 +63,7 @@ fn a_full_disk_is_said_and_survived() {
 fn a_container_that_fills_the_disk_hurts_itself() {
     let engine = on_a_small_disk(64);
     let c = engine.any_client();
-    c.run("run --name greedy busybox dd if=/dev/zero of=/x bs=1M")
-        .code(1)
-        .err_has("No space left on device");
+    c.run("run --name greedy busybox dd if=/dev/zero of=/x bs=1M").code(1).err_has("No space left on device");
     c.run("rm greedy").ok();
     c.run("run --rm busybox true").ok();
 }
@@ -107,45 +80,32 @@ fn after_damage(damage: impl FnOnce(&Path, &str)) -> (Engine, String) {
 }
 
 fn set_aside(engine: &Engine) -> Vec<String> {
-    let entries = fs::read_dir(engine.data_root().join("set-aside"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+    let entries = fs::read_dir(engine.data_root().join("set-aside")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn records_that_are_garbage() {
     let (engine, _) = after_damage(|data, _| {
         fs::write(data.join("records.redb"), b"garbage".repeat(10_000)).expect("damage the records");
     });
-    assert!(
-        set_aside(&engine).iter().any(|name| name.contains("records")),
-        "{:?}",
-        set_aside(&engine)
-    );
+    assert!(set_aside(&engine).iter().any(|name| name.contains("records")), "{:?}", set_aside(&engine));
     assert!(engine.log().contains("records.redb"), "{}", engine.log());
     let c = engine.any_client();
     // A readable copy lies beside each container's data.
     assert_eq!(c.field("witness", "/State/Status"), "created");
-    c.feed("load", &e2e::busybox().docker_archive("busybox:latest"))
-        .ok();
+    c.feed("load", &e2e::busybox().docker_archive("busybox:latest")).ok();
     c.run("run --rm busybox true").ok();
 }
 
 fn records_that_are_cut_off() {
     for keep in [0, 100, 4096, 20_000] {
         let (engine, _) = after_damage(|data, _| {
-            let file = fs::File::options()
-                .write(true)
-                .open(data.join("records.redb"))
-                .expect("open the records");
+            let file =
+                fs::File::options().write(true).open(data.join("records.redb")).expect("open the records");
             file.set_len(keep).expect("cut the records");
         });
         let c = engine.any_client();
-        c.feed("load", &e2e::busybox().docker_archive("busybox:latest"))
-            .ok();
+        c.feed("load", &e2e::busybox().docker_archive("busybox:latest")).ok();
         c.run("run --rm busybox true").ok();
     }
 }
@@ -176,36 +136,20 @@ fn a_missing_blob_or_layer() {
     let c = engine.any_client();
     c.run(&format!("start {id}")).fails().err_has("layer");
     c.run(&format!("rm {id}")).ok();
-    c.feed("load", &e2e::busybox().docker_archive("busybox:latest"))
-        .ok();
+    c.feed("load", &e2e::busybox().docker_archive("busybox:latest")).ok();
     c.run("run --rm busybox true").ok();
 }
 
 fn an_old_kernel_names_what_is_missing() {
     // strace stands in for a kernel before the call: 5.6 has openat2, 5.2 the new mount calls, 5.3 clone3 and pidfds.
-    for missing in [
-        "openat2",
-        "fsopen",
-        "clone3",
-        "pidfd_open",
-        "close_range",
-        "mount_setattr",
-    ] {
+    for missing in ["openat2", "fsopen", "clone3", "pidfd_open", "close_range", "mount_setattr"] {
         let inject = format!("inject={missing}:error=ENOSYS");
-        let wrapper = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject]
-            .map(str::to_owned)
-            .to_vec();
-        let engine = Engine::start(Setup {
-            wrapper,
-            ..Default::default()
-        });
+        let wrapper =
+            ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).to_vec();
+        let engine = Engine::start(Setup { wrapper, ..Default::default() });
         let c = engine.any_client();
         let loaded = c.feed("load", &e2e::busybox().docker_archive("busybox:latest"));
-        let output = if loaded.code == 0 {
-            c.run("run --rm busybox echo works")
-        } else {
-            loaded
-        };
+        let output = if loaded.code == 0 { c.run("run --rm busybox echo works") } else { loaded };
         // It does without, or it names the call.
         if output.code == 0 {
             output.out("works\n");

@@ -7,10 +7,7 @@ use std::{os::unix::fs::symlink, process::Command};
 use e2e::{Client, Engine, Kind, Program, Setup, program};
 
 fn knarr_on_dockerd() -> (Engine, Client) {
-    let engine = Engine::with_busybox(Setup {
-        kind: Some(Kind::Docker),
-        ..Default::default()
-    });
+    let engine = Engine::with_busybox(Setup { kind: Some(Kind::Docker), ..Default::default() });
     let client = engine.client(Program::Knarr);
     (engine, client)
 }
@@ -18,15 +15,10 @@ fn knarr_on_dockerd() -> (Engine, Client) {
 #[test]
 fn runs_and_streams() {
     let (_engine, c) = knarr_on_dockerd();
-    c.run("run --rm busybox sh -c 'echo out; echo err >&2; exit 3'")
-        .code(3)
-        .out("out\n")
-        .err_has("err\n");
+    c.run("run --rm busybox sh -c 'echo out; echo err >&2; exit 3'").code(3).out("out\n").err_has("err\n");
     c.feed("run --rm -i busybox cat", b"through").ok().out("through");
     c.run("run --rm busybox nonesuch").code(127).err_has("nonesuch");
-    c.run("run --rm -m 1k busybox true")
-        .code(125)
-        .err_has("inimum memory limit");
+    c.run("run --rm -m 1k busybox true").code(125).err_has("inimum memory limit");
     let mut pty = c.terminal("run --rm -it busybox sh", 24, 80);
     pty.expect("# ");
     pty.send("exit 5\r");

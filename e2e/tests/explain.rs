@@ -17,12 +17,7 @@ fn every_room_tells() {
     let Some(c) = knarr() else { return };
     let output = c.run("run --rm --explain -m 64m busybox true").ok();
     let told = output.stderr.to_lowercase();
-    let layers = c
-        .engine()
-        .data_root()
-        .join("overlay/layers")
-        .display()
-        .to_string();
+    let layers = c.engine().data_root().join("overlay/layers").display().to_string();
     for part in [
         "image",
         "busybox",
@@ -42,17 +37,10 @@ fn every_room_tells() {
     }
     // Long values are folded.
     let unfolded: String = output.stderr.split_whitespace().collect();
-    assert!(
-        unfolded.contains(&layers),
-        "{layers} is not in\n{}",
-        output.stderr
-    );
+    assert!(unfolded.contains(&layers), "{layers} is not in\n{}", output.stderr);
     let numbers = output.stderr.split(|c: char| !c.is_ascii_digit());
     assert!(
-        numbers
-            .filter(|number| number.len() == 10 && number.starts_with("402653"))
-            .count()
-            >= 5,
+        numbers.filter(|number| number.len() == 10 && number.starts_with("402653")).count() >= 5,
         "no inode numbers of namespaces in\n{}",
         output.stderr
     );
@@ -60,29 +48,20 @@ fn every_room_tells() {
 
 fn the_output_stays_apart() {
     let Some(c) = knarr() else { return };
-    c.run("run --rm --explain busybox sh -c 'echo out; exit 3'")
-        .code(3)
-        .out("out\n");
-    c.feed("run --rm -i --explain busybox cat", b"through")
-        .ok()
-        .out("through");
+    c.run("run --rm --explain busybox sh -c 'echo out; exit 3'").code(3).out("out\n");
+    c.feed("run --rm -i --explain busybox cat", b"through").ok().out("through");
 }
 
 fn it_explains_failures_too() {
     let Some(c) = knarr() else { return };
-    c.run("run --rm --explain busybox nonesuch")
-        .code(127)
-        .err_has("nonesuch");
+    c.run("run --rm --explain busybox nonesuch").code(127).err_has("nonesuch");
 }
 
 fn the_timeline_is_kept_for_a_while() {
     let c = Client::any();
     let id = c.start("--rm busybox true");
     e2e::until("it is gone", || c.run(&format!("inspect {id}")).code == 1);
-    let (status, steps) = c
-        .engine()
-        .get(&format!("/v1.41/containers/{id}/timeline"))
-        .expect("answer");
+    let (status, steps) = c.engine().get(&format!("/v1.41/containers/{id}/timeline")).expect("answer");
     assert_eq!(status, 200, "{steps}");
     let steps = steps.as_array().expect("a list");
     let rooms: std::collections::BTreeSet<&str> =
@@ -92,17 +71,8 @@ fn the_timeline_is_kept_for_a_while() {
     }
     let starts: Vec<u64> = steps.iter().filter_map(|step| step["start"].as_u64()).collect();
     assert!(starts.is_sorted() && starts.len() == steps.len(), "{steps:#?}");
-    let span = starts
-        .last()
-        .zip(starts.first())
-        .map_or(0, |(last, first)| last - first);
-    assert!(
-        (100_000..20_000_000_000).contains(&span),
-        "{span} ns from first to last step"
-    );
-    let (status, _) = c
-        .engine()
-        .get("/v1.41/containers/nobody-here/timeline")
-        .expect("answer");
+    let span = starts.last().zip(starts.first()).map_or(0, |(last, first)| last - first);
+    assert!((100_000..20_000_000_000).contains(&span), "{span} ns from first to last step");
+    let (status, _) = c.engine().get("/v1.41/containers/nobody-here/timeline").expect("answer");
     assert_eq!(status, 404);
 }

@@ -19,20 +19,13 @@ knarr_only![
 
 /// Both clients, each with what it should see.
 fn clients() -> Vec<Client> {
-    [Program::Docker, Program::Knarr]
-        .into_iter()
-        .filter_map(Client::shared)
-        .collect()
+    [Program::Docker, Program::Knarr].into_iter().filter_map(Client::shared).collect()
 }
 
 fn it_runs_on_an_empty_engine() {
     let engine = Engine::start(Setup::default());
     for program in [Program::Docker, Program::Knarr] {
-        engine
-            .client(program)
-            .run("run --rm hello")
-            .ok()
-            .out_has("Hello from inside a container!");
+        engine.client(program).run("run --rm hello").ok().out_has("Hello from inside a container!");
     }
 }
 
@@ -75,15 +68,9 @@ fn it_tells_what_it_sees() {
 
 fn it_sees_its_limits() {
     for c in clients() {
-        let json = c
-            .run("run --rm -m 64m --cpus 0.5 --pids-limit 42 --read-only hello --json")
-            .ok()
-            .json();
+        let json = c.run("run --rm -m 64m --cpus 0.5 --pids-limit 42 --read-only hello --json").ok().json();
         let text = json.to_string();
-        assert!(
-            text.contains("67108864") && text.contains("42") && text.contains("50000"),
-            "{json:#}"
-        );
+        assert!(text.contains("67108864") && text.contains("42") && text.contains("50000"), "{json:#}");
         assert_eq!(json["pid"], 1, "{json:#}");
     }
 }

@@ -13,18 +13,12 @@ each_client![
 const ORPHANS: &str = "for i in 1 2 3 4 5; do (sh -c \"sleep 0.1 & sleep 0.05\" &) ; done; sleep 0.7; grep -c \"^State:.Z\" /proc/[0-9]*/status | grep -c :1";
 
 fn zombies_are_reaped(c: &Client) {
-    c.run(&format!("run --rm --init busybox sh -c '{ORPHANS}'"))
-        .code(1)
-        .out("0\n");
+    c.run(&format!("run --rm --init busybox sh -c '{ORPHANS}'")).code(1).out("0\n");
     // Without it they stay: sleep is pid 1 and waits for nobody.
     let id = c.start("busybox sleep 100");
     c.run(&format!("exec {id} sh -c '(sleep 0.1 &)'")).ok();
     e2e::until("a zombie is there", || {
-        c.run(&format!(
-            "exec {id} sh -c 'grep -l ^State:.Z /proc/[0-9]*/status'"
-        ))
-        .code
-            == 0
+        c.run(&format!("exec {id} sh -c 'grep -l ^State:.Z /proc/[0-9]*/status'")).code == 0
     });
     c.run(&format!("rm -f {id}")).ok();
 }
@@ -51,7 +45,5 @@ fn without_it_the_program_is_pid_1(c: &Client) {
 }
 
 fn a_missing_command_is_127(c: &Client) {
-    c.run("run --rm --init busybox nonesuch")
-        .code(127)
-        .err_has("nonesuch");
+    c.run("run --rm --init busybox nonesuch").code(127).err_has("nonesuch");
 }

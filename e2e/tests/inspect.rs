@@ -3,14 +3,7 @@
 use e2e::{Client, any_client, each_client};
 use serde_json::{Value, json};
 
-each_client![
-    a_running_one,
-    an_ended_one,
-    what_was_asked_for,
-    formats,
-    version_and_info,
-    unknown_ones
-];
+each_client![a_running_one, an_ended_one, what_was_asked_for, formats, version_and_info, unknown_ones];
 any_client![ping_and_negotiation, errors_have_dockers_form];
 
 #[track_caller]
@@ -72,26 +65,11 @@ fn a_running_one(c: &Client) {
     let id = c.start(&format!("--name {name} --network none busybox sleep 100"));
     let all = c.inspect(&id);
     assert_fields(&all, &expected_of_a_running_one(&id, &name));
-    assert!(
-        all["Created"].as_str().is_some_and(|time| time.ends_with('Z')),
-        "{all:#}"
-    );
-    assert!(
-        all["State"]["StartedAt"]
-            .as_str()
-            .is_some_and(|time| time.starts_with("20")),
-        "{all:#}"
-    );
-    assert!(
-        all["Image"]
-            .as_str()
-            .is_some_and(|image| image.starts_with("sha256:")),
-        "{all:#}"
-    );
+    assert!(all["Created"].as_str().is_some_and(|time| time.ends_with('Z')), "{all:#}");
+    assert!(all["State"]["StartedAt"].as_str().is_some_and(|time| time.starts_with("20")), "{all:#}");
+    assert!(all["Image"].as_str().is_some_and(|image| image.starts_with("sha256:")), "{all:#}");
     assert_eq!(
-        all["NetworkSettings"]["Networks"]
-            .as_object()
-            .map(|all| all.keys().cloned().collect()),
+        all["NetworkSettings"]["Networks"].as_object().map(|all| all.keys().cloned().collect()),
         Some(vec!["none".to_owned()])
     );
     for pointer in ["/HostnamePath", "/HostsPath", "/ResolvConfPath", "/LogPath"] {
@@ -99,10 +77,7 @@ fn a_running_one(c: &Client) {
         assert!(std::path::Path::new(path).is_file(), "{pointer} is {path:?}");
     }
     let pid = all["State"]["Pid"].as_u64().unwrap_or_default();
-    assert_eq!(
-        std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs"),
-        b"sleep\x00100\0"
-    );
+    assert_eq!(std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs"), b"sleep\x00100\0");
     c.run(&format!("rm -f {id}")).ok();
 }
 
@@ -117,10 +92,7 @@ fn an_ended_one(c: &Client) {
         "/State/ExitCode": 6,
     });
     assert_fields(&all, &fields);
-    assert!(
-        all["State"]["FinishedAt"].as_str() > all["State"]["StartedAt"].as_str(),
-        "{all:#}"
-    );
+    assert!(all["State"]["FinishedAt"].as_str() > all["State"]["StartedAt"].as_str(), "{all:#}");
     c.run(&format!("rm {id}")).ok();
 }
 
@@ -170,58 +142,32 @@ fn what_was_asked_for(c: &Client) {
 
 fn formats(c: &Client) {
     let id = c.run("create -e A=b busybox true").ok().line();
-    c.run(&format!(
-        "inspect --format '{{{{.State.Status}}}} {{{{.Config.Image}}}}' {id}"
-    ))
-    .ok()
-    .out("created busybox\n");
-    c.run(&format!("inspect -f '{{{{json .Config.Cmd}}}}' {id}"))
+    c.run(&format!("inspect --format '{{{{.State.Status}}}} {{{{.Config.Image}}}}' {id}"))
         .ok()
-        .out("[\"true\"]\n");
-    c.run(&format!(
-        "inspect -f '{{{{range .Config.Env}}}}[{{{{.}}}}]{{{{end}}}}' {id}"
-    ))
-    .ok()
-    .out_has("[A=b]");
-    c.run(&format!("inspect -f '{{{{.Nonsense}}}}' {id}"))
-        .fails()
-        .err_has("Nonsense");
+        .out("created busybox\n");
+    c.run(&format!("inspect -f '{{{{json .Config.Cmd}}}}' {id}")).ok().out("[\"true\"]\n");
+    c.run(&format!("inspect -f '{{{{range .Config.Env}}}}[{{{{.}}}}]{{{{end}}}}' {id}"))
+        .ok()
+        .out_has("[A=b]");
+    c.run(&format!("inspect -f '{{{{.Nonsense}}}}' {id}")).fails().err_has("Nonsense");
     c.run(&format!("rm {id}")).ok();
 }
 
 fn version_and_info(c: &Client) {
-    c.run("version")
-        .ok()
-        .out_has("Client")
-        .out_has("Server")
-        .out_has("API version")
-        .out_has("linux/");
+    c.run("version").ok().out_has("Client").out_has("Server").out_has("API version").out_has("linux/");
     let info = c.run("info --format json").ok().json();
-    assert_eq!(
-        info["DockerRootDir"],
-        c.engine().data_root().display().to_string()
-    );
+    assert_eq!(info["DockerRootDir"], c.engine().data_root().display().to_string());
     assert_eq!(info["OSType"], "linux");
     assert_eq!(info["CgroupDriver"], "cgroupfs");
     assert!(info["ID"].as_str().is_some_and(|id| !id.is_empty()), "{info:#}");
-    assert!(
-        info["NCPU"].as_u64() > Some(0) && info["MemTotal"].as_u64() > Some(0),
-        "{info:#}"
-    );
-    c.run("info")
-        .ok()
-        .out_has("Server:")
-        .out_has("Containers:")
-        .out_has("Storage Driver:");
+    assert!(info["NCPU"].as_u64() > Some(0) && info["MemTotal"].as_u64() > Some(0), "{info:#}");
+    c.run("info").ok().out_has("Server:").out_has("Containers:").out_has("Storage Driver:");
 }
 
 fn unknown_ones(c: &Client) {
     c.run("inspect nobody-here").code(1).has("nobody-here");
     let id = c.run("create busybox").ok().line();
-    c.run(&format!("inspect {id} nobody-here"))
-        .code(1)
-        .out_has(&id)
-        .err_has("nobody-here");
+    c.run(&format!("inspect {id} nobody-here")).code(1).out_has(&id).err_has("nobody-here");
     c.run(&format!("rm {id}")).ok();
 }
 
@@ -235,9 +181,7 @@ fn ping_and_negotiation(c: &Client) {
     let (status, body) = engine.get("/v9.99/version").expect("answer");
     assert_eq!(status, 400, "{body}");
     assert!(
-        body["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("client version 9.99 is too new")),
+        body["message"].as_str().is_some_and(|text| text.contains("client version 9.99 is too new")),
         "{body}"
     );
 }
@@ -245,45 +189,21 @@ fn ping_and_negotiation(c: &Client) {
 fn errors_have_dockers_form(c: &Client) {
     let engine = c.engine();
     let (status, body) = engine.get("/v1.41/containers/nobody-here/json").expect("answer");
-    assert_eq!(
-        (status, body),
-        (404, json!({ "message": "No such container: nobody-here" }))
-    );
+    assert_eq!((status, body), (404, json!({ "message": "No such container: nobody-here" })));
     let (status, body) = engine.get("/v1.41/no/such/page").expect("answer");
     assert_eq!((status, body), (404, json!({ "message": "page not found" })));
-    let (status, body) = engine
-        .request("POST", "/v1.41/containers/create", "{nonsense")
-        .expect("answer");
+    let (status, body) = engine.request("POST", "/v1.41/containers/create", "{nonsense").expect("answer");
     // 20.10 still called this its own failure.
     assert_eq!(status, if c.is_knarr_engine() { 400 } else { 500 }, "{body}");
     assert!(body["message"].is_string(), "{body}");
-    let (status, body) = engine
-        .request("POST", "/v1.41/containers/create", r#"{"Image":"no-such-image"}"#)
-        .expect("answer");
-    assert_eq!(
-        (status, body),
-        (404, json!({ "message": "No such image: no-such-image:latest" }))
-    );
+    let (status, body) =
+        engine.request("POST", "/v1.41/containers/create", r#"{"Image":"no-such-image"}"#).expect("answer");
+    assert_eq!((status, body), (404, json!({ "message": "No such image: no-such-image:latest" })));
     let id = c.start("busybox sleep 100");
+    assert_eq!(engine.request("POST", &format!("/v1.41/containers/{id}/start"), "").expect("answer").0, 304);
+    assert_eq!(engine.request("DELETE", &format!("/v1.41/containers/{id}"), "").expect("answer").0, 409);
     assert_eq!(
-        engine
-            .request("POST", &format!("/v1.41/containers/{id}/start"), "")
-            .expect("answer")
-            .0,
-        304
-    );
-    assert_eq!(
-        engine
-            .request("DELETE", &format!("/v1.41/containers/{id}"), "")
-            .expect("answer")
-            .0,
-        409
-    );
-    assert_eq!(
-        engine
-            .request("DELETE", &format!("/v1.41/containers/{id}?force=1"), "")
-            .expect("answer")
-            .0,
+        engine.request("DELETE", &format!("/v1.41/containers/{id}?force=1"), "").expect("answer").0,
         204
     );
 }

@@ -21,9 +21,7 @@ any_client![
 ];
 
 fn its_own_pid_1(c: &Client) {
-    c.run("run --rm busybox sh -c 'echo $$; ls -d /proc/[0-9]*'")
-        .ok()
-        .out_has("1\n/proc/1\n");
+    c.run("run --rm busybox sh -c 'echo $$; ls -d /proc/[0-9]*'").ok().out_has("1\n/proc/1\n");
     let output = c.run("run --rm busybox ps -o pid,comm").ok();
     assert_eq!(output.lines().len(), 2, "{output:?}");
 }
@@ -38,42 +36,21 @@ fn capabilities(c: &Client) {
         Some(("CapInh" | "CapAmb", value)) => value == "0000000000000000",
         _ => false,
     };
-    assert!(
-        output.lines().len() == 5 && output.lines().iter().all(|line| expected(line)),
-        "{output:?}"
-    );
-    c.run("run --rm busybox hostname other")
-        .fails()
-        .err_has("Operation not permitted");
-    c.run("run --rm busybox mount -t tmpfs none /tmp")
-        .fails()
-        .err_has("ermission denied");
+    assert!(output.lines().len() == 5 && output.lines().iter().all(|line| expected(line)), "{output:?}");
+    c.run("run --rm busybox hostname other").fails().err_has("Operation not permitted");
+    c.run("run --rm busybox mount -t tmpfs none /tmp").fails().err_has("ermission denied");
     c.run("run --rm busybox chown 5:5 /tmp").ok();
 }
 
 fn no_capabilities_for_a_user(c: &Client) {
-    let output = c
-        .run("run --rm -u alice busybox grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status")
-        .ok();
-    assert!(
-        output
-            .lines()
-            .iter()
-            .all(|line| line.ends_with("\t0000000000000000")),
-        "{output:?}"
-    );
+    let output = c.run("run --rm -u alice busybox grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status").ok();
+    assert!(output.lines().iter().all(|line| line.ends_with("\t0000000000000000")), "{output:?}");
 }
 
 fn seccomp(c: &Client) {
-    c.run("run --rm busybox grep -E ^Seccomp: /proc/self/status")
-        .ok()
-        .out("Seccomp:\t2\n");
-    c.run("run --rm busybox unshare -U true")
-        .fails()
-        .err_has("Operation not permitted");
-    c.run("run --rm busybox unshare -m true")
-        .fails()
-        .err_has("Operation not permitted");
+    c.run("run --rm busybox grep -E ^Seccomp: /proc/self/status").ok().out("Seccomp:\t2\n");
+    c.run("run --rm busybox unshare -U true").fails().err_has("Operation not permitted");
+    c.run("run --rm busybox unshare -m true").fails().err_has("Operation not permitted");
 }
 
 fn masked_and_read_only_paths(c: &Client) {
@@ -85,10 +62,8 @@ fn masked_and_read_only_paths(c: &Client) {
         "/sys/kernel/uevent_helper",
         "/sys/kernel/mm/ksm/run",
     ] {
-        c.run(&format!(
-            "run --rm busybox sh -c 'test ! -e {path} || echo 1 >{path}'"
-        ))
-        .code(i32::from(std::path::Path::new(path).exists()));
+        c.run(&format!("run --rm busybox sh -c 'test ! -e {path} || echo 1 >{path}'"))
+            .code(i32::from(std::path::Path::new(path).exists()));
     }
 }
 
@@ -117,14 +92,10 @@ fn namespaces_differ_from_the_hosts(c: &Client) {
 
 fn no_descriptor_leaks(c: &Client) {
     // 3 is the directory that ls reads.
-    c.run("run --rm busybox ls /proc/self/fd")
-        .ok()
-        .out("0\n1\n2\n3\n");
+    c.run("run --rm busybox ls /proc/self/fd").ok().out("0\n1\n2\n3\n");
     let id = c.start("-i -t busybox sleep 100");
     c.run(&format!("exec {id} ls /proc/1/fd")).ok().out("0\n1\n2\n");
-    c.run(&format!("exec {id} ls /proc/self/fd"))
-        .ok()
-        .out("0\n1\n2\n3\n");
+    c.run(&format!("exec {id} ls /proc/self/fd")).ok().out("0\n1\n2\n3\n");
     c.run(&format!("rm -f {id}")).ok();
 }
 
@@ -132,26 +103,13 @@ fn nothing_of_the_host_is_mounted(c: &Client) {
     let mounts = c.run("run --rm busybox cat /proc/self/mountinfo").ok().stdout;
     let points: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
     let known = |point: &&str| {
-        [
-            "/",
-            "/proc",
-            "/sys",
-            "/dev",
-            "/etc/resolv.conf",
-            "/etc/hostname",
-            "/etc/hosts",
-        ]
-        .contains(point)
-            || ["/proc/", "/sys/", "/dev/"]
-                .iter()
-                .any(|below| point.starts_with(below))
+        ["/", "/proc", "/sys", "/dev", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"].contains(point)
+            || ["/proc/", "/sys/", "/dev/"].iter().any(|below| point.starts_with(below))
     };
     assert!(points.iter().all(known), "{mounts}");
     // A mount that leads back out would be seen by its propagation.
     assert!(!mounts.contains(" shared:"), "{mounts}");
-    c.run("run --rm busybox sh -c 'test ! -e /.oldroot && ls -d /..'")
-        .ok()
-        .out("/..\n");
+    c.run("run --rm busybox sh -c 'test ! -e /.oldroot && ls -d /..'").ok().out("/..\n");
 }
 
 fn the_host_does_not_see_its_mounts(c: &Client) {
@@ -178,7 +136,5 @@ fn a_child_gets_no_more(c: &Client) {
 }
 
 fn setuid_still_works(c: &Client) {
-    c.run("run --rm -u 1000 busybox grep NoNewPrivs /proc/self/status")
-        .ok()
-        .out("NoNewPrivs:\t0\n");
+    c.run("run --rm -u 1000 busybox grep NoNewPrivs /proc/self/status").ok().out("NoNewPrivs:\t0\n");
 }

@@ -32,11 +32,7 @@ fn stop_asks_first(c: &Client) {
     c.await_log(&id, "ready");
     let started = Instant::now();
     c.run(&format!("stop {id}")).ok().out(&format!("{id}\n"));
-    assert!(
-        started.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!(c.field(&id, "/State/ExitCode"), 5);
     c.run(&format!("logs {id}")).ok().out("ready\nbye\n");
     c.run(&format!("stop {id}")).ok();
@@ -48,11 +44,7 @@ fn stop_kills_after_its_time(c: &Client) {
     c.await_log(&id, "ready");
     let started = Instant::now();
     c.run(&format!("stop -t 1 {id}")).ok();
-    assert!(
-        (0.9..4.0).contains(&started.elapsed().as_secs_f64()),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!((0.9..4.0).contains(&started.elapsed().as_secs_f64()), "{:?}", started.elapsed());
     assert_eq!(c.field(&id, "/State/ExitCode"), 137);
     c.run(&format!("rm {id}")).ok();
 }
@@ -110,9 +102,7 @@ fn rm_force(c: &Client) {
     let id = c.start("busybox sleep 100");
     c.run(&format!("rm -f {id}")).ok().out(&format!("{id}\n"));
     c.run(&format!("inspect {id}")).code(1);
-    c.run(&format!("rm {id}"))
-        .code(1)
-        .err_has(&format!("No such container: {id}"));
+    c.run(&format!("rm {id}")).code(1).err_has(&format!("No such container: {id}"));
 }
 
 fn wait_waits(c: &Client) {
@@ -139,9 +129,7 @@ fn rename(c: &Client) {
     assert_eq!(c.field(&id, "/Name"), format!("/{new}"));
     c.run(&format!("inspect {old}")).code(1);
     let other = c.run(&format!("create --name {old} busybox")).ok().line();
-    c.run(&format!("rename {other} {new}"))
-        .code(1)
-        .err_has("already in use");
+    c.run(&format!("rename {other} {new}")).code(1).err_has("already in use");
     c.run(&format!("rm -f {id} {other}")).ok();
 }
 
@@ -176,21 +164,15 @@ fn a_paused_one_can_be_removed(c: &Client) {
 }
 
 fn unknown_ones(c: &Client) {
-    for verb in [
-        "stop", "kill", "start", "restart", "rm", "wait", "pause", "unpause", "attach", "logs",
-    ] {
-        c.run(&format!("{verb} nobody-here"))
-            .code(1)
-            .err_has("No such container: nobody-here");
+    for verb in ["stop", "kill", "start", "restart", "rm", "wait", "pause", "unpause", "attach", "logs"] {
+        c.run(&format!("{verb} nobody-here")).code(1).err_has("No such container: nobody-here");
     }
 }
 
 fn an_unambiguous_beginning_of_the_id_is_enough(c: &Client) {
     let id = c.run("create busybox").ok().line();
     assert_eq!(c.field(&id[..20], "/Id"), id.as_str());
-    c.run(&format!("rm {}", &id[..12]))
-        .ok()
-        .out(&format!("{}\n", &id[..12]));
+    c.run(&format!("rm {}", &id[..12])).ok().out(&format!("{}\n", &id[..12]));
 }
 
 fn several_at_once(c: &Client) {

@@ -4,48 +4,23 @@ use std::fs;
 
 use e2e::{Client, any_client, cgroup_of, each_client};
 
-each_client![
-    memory,
-    swap,
-    cpus,
-    pids,
-    cpuset,
-    a_memory_hog_is_killed,
-    without_limits_there_are_none
-];
-any_client![
-    a_fork_bomb_is_held,
-    a_killed_child_leaves_pid_1,
-    the_group_lies_below_the_parent,
-    wrong_limits
-];
+each_client![memory, swap, cpus, pids, cpuset, a_memory_hog_is_killed, without_limits_there_are_none];
+any_client![a_fork_bomb_is_held, a_killed_child_leaves_pid_1, the_group_lies_below_the_parent, wrong_limits];
 
 /// A file of the cgroup that holds the container, by its v1 and its v2 name.
 #[track_caller]
 fn held(c: &Client, id: &str, controller: &str, v1: &str, v2: &str) -> String {
     let group = cgroup_of(c.pid(id), controller);
-    let file = if group.join(v1).exists() {
-        group.join(v1)
-    } else {
-        group.join(v2)
-    };
-    fs::read_to_string(&file)
-        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-        .trim()
-        .to_owned()
+    let file = if group.join(v1).exists() { group.join(v1) } else { group.join(v2) };
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).trim().to_owned()
 }
 
 fn memory(c: &Client) {
     let id = c.start("-m 64m busybox sleep 100");
-    assert_eq!(
-        held(c, &id, "memory", "memory.limit_in_bytes", "memory.max"),
-        "67108864"
-    );
+    assert_eq!(held(c, &id, "memory", "memory.limit_in_bytes", "memory.max"), "67108864");
     let inside =
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max";
-    c.run(&format!("exec {id} sh -c '{inside}'"))
-        .ok()
-        .out("67108864\n");
+    c.run(&format!("exec {id} sh -c '{inside}'")).ok().out("67108864\n");
     c.run(&format!("rm -f {id}")).ok();
 }
 
@@ -81,19 +56,14 @@ fn pids(c: &Client) {
 fn cpuset(c: &Client) {
     let id = c.start("--cpuset-cpus 1 busybox sleep 100");
     assert_eq!(held(c, &id, "cpuset", "cpuset.cpus", "cpuset.cpus"), "1");
-    c.run(&format!("exec {id} grep Cpus_allowed_list /proc/self/status"))
-        .ok()
-        .out("Cpus_allowed_list:\t1\n");
+    c.run(&format!("exec {id} grep Cpus_allowed_list /proc/self/status")).ok().out("Cpus_allowed_list:\t1\n");
     c.run(&format!("rm -f {id}")).ok();
 }
 
 fn a_memory_hog_is_killed(c: &Client) {
     let name = c.name("hog");
     // `tail` keeps what it reads until there is a line's end; as pid 1 itself it is what the kernel chooses.
-    c.run(&format!(
-        "run --name {name} -m 32m --memory-swap 32m busybox tail /dev/zero"
-    ))
-    .code(137);
+    c.run(&format!("run --name {name} -m 32m --memory-swap 32m busybox tail /dev/zero")).code(137);
     assert_eq!(c.field(&name, "/State/OOMKilled"), true);
     assert_eq!(c.field(&name, "/State/ExitCode"), 137);
     c.run(&format!("rm {name}")).ok();
@@ -102,10 +72,7 @@ fn a_memory_hog_is_killed(c: &Client) {
 fn without_limits_there_are_none(c: &Client) {
     let id = c.start("busybox sleep 100");
     let memory = held(c, &id, "memory", "memory.limit_in_bytes", "memory.max");
-    assert!(
-        memory == "max" || memory.parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60),
-        "{memory}"
-    );
+    assert!(memory == "max" || memory.parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60), "{memory}");
     let quota = held(c, &id, "cpu", "cpu.cfs_quota_us", "cpu.max");
     assert!(quota == "-1" || quota.starts_with("max"), "{quota}");
     c.run(&format!("rm -f {id}")).ok();
@@ -140,23 +107,15 @@ fn the_group_lies_below_the_parent(c: &Client) {
 }
 
 fn wrong_limits(c: &Client) {
-    c.run("run --rm -m 1k busybox true")
-        .code(125)
-        .err_has("Minimum memory limit allowed is 6MB");
+    c.run("run --rm -m 1k busybox true").code(125).err_has("Minimum memory limit allowed is 6MB");
     c.run("run --rm -m 64m --memory-swap 32m busybox true")
         .code(125)
         .err_has("Minimum memoryswap limit should be larger than memory limit, see usage");
     c.run("run --rm --memory-swap 64m busybox true")
         .code(125)
         .err_has("You should always set the Memory limit when using Memoryswap limit, see usage");
-    c.run("run --rm --cpus 9999 busybox true")
-        .code(125)
-        .err_has("ange of CPUs is from 0.01 to ");
-    c.run("run --rm --cpuset-cpus 0-9999 busybox true")
-        .code(125)
-        .err_has("0-9999");
-    c.run("run --rm --cpuset-cpus nonsense busybox true")
-        .code(125)
-        .err_has("nonsense");
+    c.run("run --rm --cpus 9999 busybox true").code(125).err_has("ange of CPUs is from 0.01 to ");
+    c.run("run --rm --cpuset-cpus 0-9999 busybox true").code(125).err_has("0-9999");
+    c.run("run --rm --cpuset-cpus nonsense busybox true").code(125).err_has("nonsense");
     c.run("run --rm -m many busybox true").code(125).err_has("many");
 }

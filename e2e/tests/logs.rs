@@ -25,10 +25,7 @@ each_client![
 fn both_streams_in_order(c: &Client) {
     let id = c.start("busybox sh -c 'echo one; echo two >&2; echo three'");
     c.run(&format!("wait {id}")).ok();
-    c.run(&format!("logs {id}"))
-        .ok()
-        .out("one\nthree\n")
-        .err_has("two\n");
+    c.run(&format!("logs {id}")).ok().out("one\nthree\n").err_has("two\n");
     c.run(&format!("rm {id}")).ok();
 }
 
@@ -101,11 +98,7 @@ fn a_very_long_line(c: &Client) {
     c.run(&format!("wait {id}")).ok();
     let expected = format!("{}\nend\n", "x".repeat(100_000));
     let output = c.run(&format!("logs {id}")).ok();
-    assert!(
-        output.stdout == expected,
-        "{} bytes came back",
-        output.stdout.len()
-    );
+    assert!(output.stdout == expected, "{} bytes came back", output.stdout.len());
     c.run(&format!("rm {id}")).ok();
 }
 
@@ -158,9 +151,7 @@ fn run_without_terminal_hands_ctrl_c_on(c: &Client) {
 
 fn a_detached_client_leaves_the_container(c: &Client) {
     let name = c.name("left");
-    let mut running = c.spawn(&format!(
-        "run --name {name} busybox sh -c 'echo ready; sleep 1; echo more'"
-    ));
+    let mut running = c.spawn(&format!("run --name {name} busybox sh -c 'echo ready; sleep 1; echo more'"));
     assert_eq!(running.line(), "ready");
     running.signal(Signal::KILL);
     drop(running);
@@ -173,15 +164,7 @@ fn ps_lists(c: &Client) {
     let name = c.name("listed");
     let id = c.start(&format!("--name {name} busybox sleep 100"));
     let table = c.run(&format!("ps --filter name={name}")).ok().lines();
-    let titles = [
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "CREATED",
-        "STATUS",
-        "PORTS",
-        "NAMES",
-    ];
+    let titles = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
     assert!(titles.iter().all(|title| table[0].contains(title)), "{table:?}");
     for part in [&id[..12], "busybox", "\"sleep 100\"", "Up ", &name] {
         assert!(table[1].contains(part), "{part} in {table:?}");
@@ -189,9 +172,7 @@ fn ps_lists(c: &Client) {
     c.run(&format!("kill {name}")).ok();
     c.run(&format!("wait {name}")).ok().out("137\n");
     assert_eq!(c.run(&format!("ps -q --filter name={name}")).ok().stdout, "");
-    c.run(&format!("ps -a --filter name={name}"))
-        .ok()
-        .out_has("Exited (137) ");
+    c.run(&format!("ps -a --filter name={name}")).ok().out_has("Exited (137) ");
     c.run(&format!("rm {name}")).ok();
 }
 
@@ -199,28 +180,17 @@ fn ps_filters_and_formats(c: &Client) {
     let name = c.name("format");
     let id = c.start(&format!("--name {name} busybox sh -c 'exit 2'"));
     c.run(&format!("wait {id}")).ok();
-    c.run(&format!(
-        "ps -a --filter name={name} --format '{{{{.Names}}}} {{{{.Image}}}} {{{{.ID}}}}'"
-    ))
-    .ok()
-    .out(&format!("{name} busybox {}\n", &id[..12]));
-    c.run(&format!("ps -aq --no-trunc --filter id={id} --filter exited=2"))
+    c.run(&format!("ps -a --filter name={name} --format '{{{{.Names}}}} {{{{.Image}}}} {{{{.ID}}}}'"))
         .ok()
-        .out(&format!("{id}\n"));
-    c.run(&format!("ps -aq --filter id={id} --filter status=running"))
-        .ok()
-        .out("");
-    let json = c
-        .run(&format!("ps -a --filter id={id} --format json"))
-        .ok()
-        .json();
+        .out(&format!("{name} busybox {}\n", &id[..12]));
+    c.run(&format!("ps -aq --no-trunc --filter id={id} --filter exited=2")).ok().out(&format!("{id}\n"));
+    c.run(&format!("ps -aq --filter id={id} --filter status=running")).ok().out("");
+    let json = c.run(&format!("ps -a --filter id={id} --format json")).ok().json();
     assert_eq!(json["Names"], name.as_str());
     assert_eq!(json["State"], "exited");
     c.run(&format!("rm {id}")).ok();
 }
 
 fn logs_of_nobody(c: &Client) {
-    c.run("logs nobody-here")
-        .code(1)
-        .err_has("No such container: nobody-here");
+    c.run("logs nobody-here").code(1).err_has("No such container: nobody-here");
 }

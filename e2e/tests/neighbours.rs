@@ -4,10 +4,7 @@ use e2e::{Engine, Setup};
 
 #[test]
 fn two_side_by_side() {
-    let (left, right) = (
-        Engine::with_busybox(Setup::default()),
-        Engine::with_busybox(Setup::default()),
-    );
+    let (left, right) = (Engine::with_busybox(Setup::default()), Engine::with_busybox(Setup::default()));
     let (l, r) = (left.any_client(), right.any_client());
     let in_left = l.start("--name same busybox sleep 100");
     let in_right = r.start("--name same busybox sleep 100");

@@ -36,7 +36,5 @@ fn default_is_none_with_loopback(c: &Client) {
 }
 
 fn unknown_network(c: &Client) {
-    c.run("run --rm --network no-such-net busybox true")
-        .code(125)
-        .err_has("no-such-net");
+    c.run("run --rm --network no-such-net busybox true").code(125).err_has("no-such-net");
 }

@@ -18,10 +18,7 @@ fn engine() -> (Engine, Client) {
         Kind::Knarr => vec![],
         Kind::Docker => vec!["--live-restore".to_owned()],
     };
-    let engine = Engine::with_busybox(Setup {
-        args,
-        ..Default::default()
-    });
+    let engine = Engine::with_busybox(Setup { args, ..Default::default() });
     let client = engine.any_client();
     (engine, client)
 }
@@ -52,9 +49,7 @@ fn a_container_runs_through_it() {
     assert!(during.len() > 20, "output of the gap is missing: {during:?}");
     assert_whole(&during);
     c.run(&format!("exec {id} echo inside")).ok().out("inside\n");
-    c.run("run --rm --name through busybox true")
-        .code(125)
-        .err_has("already in use");
+    c.run("run --rm --name through busybox true").code(125).err_has("already in use");
     c.run(&format!("stop -t 1 {id}")).ok();
     assert_whole(&c.run(&format!("logs {id}")).ok().lines());
     c.run(&format!("rm {id}")).ok();
@@ -103,17 +98,7 @@ fn one_that_is_stopped_and_one_that_is_paused_stay_so() {
     engine.start_daemon();
     for (id, before) in [&ended, &made].iter().zip(before) {
         let after = c.inspect(id);
-        for part in [
-            "Id",
-            "Name",
-            "Created",
-            "Path",
-            "Args",
-            "State",
-            "Config",
-            "HostConfig",
-            "Image",
-        ] {
+        for part in ["Id", "Name", "Created", "Path", "Args", "State", "Config", "HostConfig", "Image"] {
             assert_eq!(after[part], before[part], "{part}");
         }
     }
@@ -170,10 +155,7 @@ fn a_terminal_goes_on() {
 fn an_exec_session_lives_on() {
     let (engine, c) = engine();
     let id = c.start("busybox sleep 100");
-    c.run(&format!(
-        "exec -d {id} sh -c 'while :; do date +%s%N >/tmp/alive; sleep 0.05; done'"
-    ))
-    .ok();
+    c.run(&format!("exec -d {id} sh -c 'while :; do date +%s%N >/tmp/alive; sleep 0.05; done'")).ok();
     let mark = || c.run(&format!("exec {id} cat /tmp/alive")).stdout;
     e2e::until("the session runs", || !mark().is_empty());
     engine.kill_daemon();
@@ -188,10 +170,7 @@ fn images_and_tags_are_kept() {
     let (engine, c) = engine();
     c.run("tag busybox kept:1").ok();
     let images = || {
-        let mut lines = c
-            .run("images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'")
-            .ok()
-            .lines();
+        let mut lines = c.run("images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'").ok().lines();
         lines.sort();
         lines
     };
@@ -209,10 +188,7 @@ fn term_leaves_containers_too() {
     let id = c.start("busybox sleep 100");
     let pid = c.pid(&id);
     assert_eq!(engine.stop_daemon(), Some(0));
-    assert!(
-        std::path::Path::new(&format!("/proc/{pid}")).exists(),
-        "the container ended with the daemon"
-    );
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "the container ended with the daemon");
     engine.start_daemon();
     assert_eq!(c.pid(&id), pid);
     c.run(&format!("rm -f {id}")).ok();
@@ -262,9 +238,7 @@ fn a_killed_client_and_a_killed_daemon_together() {
 #[test]
 fn many_containers() {
     let (engine, c) = engine();
-    let ids: Vec<String> = (0..12)
-        .map(|index| c.start(&format!("--name many-{index} {TICKS}")))
-        .collect();
+    let ids: Vec<String> = (0..12).map(|index| c.start(&format!("--name many-{index} {TICKS}"))).collect();
     for _ in 0..3 {
         engine.kill_daemon();
         engine.start_daemon();
@@ -286,10 +260,6 @@ fn both_clients_after_it() {
         Kind::Docker => &[Program::Docker],
     };
     for program in programs {
-        engine
-            .client(*program)
-            .run("run --rm busybox echo hi")
-            .ok()
-            .out("hi\n");
+        engine.client(*program).run("run --rm busybox echo hi").ok().out("hi\n");
     }
 }

@@ -11,15 +11,9 @@ const PROBE: &str = "grep -E \"^(Cap|Seccomp:|NoNewPrivs|Uid|Gid|Groups)\" /proc
     cut -d\" \" -f5 /proc/self/mountinfo | grep -v ^/sys/fs/cgroup | sort; umask; readlink /dev/stdin /dev/ptmx /dev/fd";
 
 fn runc_runs(c: &Client) {
-    c.run("run --rm --runtime runc busybox sh -c 'echo out; exit 3'")
-        .code(3)
-        .out("out\n");
-    c.run("run --rm --runtime runc busybox nonesuch")
-        .code(127)
-        .err_has("nonesuch");
-    c.run("run --rm --runtime runc busybox /etc/plain")
-        .code(126)
-        .err_has("permission denied");
+    c.run("run --rm --runtime runc busybox sh -c 'echo out; exit 3'").code(3).out("out\n");
+    c.run("run --rm --runtime runc busybox nonesuch").code(127).err_has("nonesuch");
+    c.run("run --rm --runtime runc busybox /etc/plain").code(126).err_has("permission denied");
     c.feed(
         "run --rm -i --runtime runc -m 64m --pids-limit 20 -u alice --read-only --tmpfs /tmp busybox cat",
         b"through",
@@ -35,9 +29,7 @@ fn runc_runs(c: &Client) {
 
 fn runc_execs(c: &Client) {
     let id = c.start("--runtime runc busybox sleep 100");
-    c.run(&format!("exec {id} sh -c 'echo in; exit 5'"))
-        .code(5)
-        .out("in\n");
+    c.run(&format!("exec {id} sh -c 'echo in; exit 5'")).code(5).out("in\n");
     c.run(&format!("pause {id}")).ok();
     c.run(&format!("unpause {id}")).ok();
     c.run(&format!("kill {id}")).ok();
@@ -46,25 +38,14 @@ fn runc_execs(c: &Client) {
 }
 
 fn an_unknown_runtime(c: &Client) {
-    c.run("run --rm --runtime nonesuch busybox true")
-        .code(125)
-        .err_has("nonesuch");
+    c.run("run --rm --runtime nonesuch busybox true").code(125).err_has("nonesuch");
 }
 
 fn ours_makes_what_runc_makes() {
     let c = Client::any();
-    for flags in [
-        "",
-        "-u alice",
-        "-t",
-        "--read-only",
-        "--init",
-        "-v /tmp:/mnt:ro --tmpfs /scratch",
-    ] {
-        let run = |runtime: &str| {
-            c.run(&format!("run --rm {runtime} {flags} busybox sh -c '{PROBE}'"))
-                .stdout
-        };
+    for flags in ["", "-u alice", "-t", "--read-only", "--init", "-v /usr/share:/mnt:ro --tmpfs /scratch"] {
+        let run =
+            |runtime: &str| c.run(&format!("run --rm {runtime} {flags} busybox sh -c '{PROBE}'")).stdout;
         let (ours, theirs) = (run(""), run("--runtime runc"));
         assert!(!ours.is_empty());
         assert_eq!(ours, theirs, "with {flags:?}");
@@ -82,25 +63,16 @@ fn crun_runs_where_only_v1_is_seen() {
         Kind::Docker => vec!["--add-runtime=crun=/usr/bin/crun".to_owned()],
         Kind::Knarr => vec![],
     };
-    let wrapper = ["unshare", "-m", "--propagation=private", "sh", "-c", VIEW, "sh"]
-        .map(str::to_owned)
-        .to_vec();
+    let wrapper =
+        ["unshare", "-m", "--propagation=private", "sh", "-c", VIEW, "sh"].map(str::to_owned).to_vec();
     let hybrid = std::path::Path::new("/sys/fs/cgroup/unified").exists();
     let wrapper = if hybrid { wrapper } else { vec![] };
-    let engine = Engine::with_busybox(Setup {
-        args,
-        wrapper,
-        ..Default::default()
-    });
+    let engine = Engine::with_busybox(Setup { args, wrapper, ..Default::default() });
     let c = engine.any_client();
-    c.run("run --rm --runtime crun busybox sh -c 'echo out; exit 3'")
-        .code(3)
-        .out("out\n");
+    c.run("run --rm --runtime crun busybox sh -c 'echo out; exit 3'").code(3).out("out\n");
     // Docker finds 127 by the words that runc uses.
     let missing = if c.is_knarr_engine() { 127 } else { 125 };
-    c.run("run --rm --runtime crun busybox nonesuch")
-        .code(missing)
-        .err_has("nonesuch");
+    c.run("run --rm --runtime crun busybox nonesuch").code(missing).err_has("nonesuch");
     let id = c.start("--runtime crun busybox sleep 100");
     c.run(&format!("exec {id} echo in")).ok().out("in\n");
     c.run(&format!("rm -f {id}")).ok();

@@ -16,18 +16,11 @@ each_client![
 ];
 
 fn a_terminal_is_one(c: &Client) {
-    let mut pty = c.terminal(
-        "run --rm -it busybox sh -c 'test -t 0 && test -t 1 && test -t 2 && tty'",
-        24,
-        80,
-    );
+    let mut pty =
+        c.terminal("run --rm -it busybox sh -c 'test -t 0 && test -t 1 && test -t 2 && tty'", 24, 80);
     pty.expect("/dev/pts/0");
     pty.code(0);
-    let mut pty = c.terminal(
-        "run --rm -it busybox sh -c 'echo $TERM; ls -l /dev/console'",
-        24,
-        80,
-    );
+    let mut pty = c.terminal("run --rm -it busybox sh -c 'echo $TERM; ls -l /dev/console'", 24, 80);
     pty.expect("xterm\r\n");
     pty.expect("136,   0");
     pty.code(0);
@@ -71,8 +64,7 @@ fn ctrl_c_interrupts(c: &Client) {
 }
 
 fn the_exit_code_comes_back(c: &Client) {
-    c.terminal("run --rm -it busybox sh -c 'exit 42'", 24, 80)
-        .code(42);
+    c.terminal("run --rm -it busybox sh -c 'exit 42'", 24, 80).code(42);
     c.terminal("run --rm -it busybox nonesuch", 24, 80).code(127);
 }
 
@@ -102,11 +94,7 @@ fn detach_and_attach(c: &Client) {
 
 fn other_detach_keys(c: &Client) {
     let name = c.name("keys");
-    let mut pty = c.terminal(
-        &format!("run -it --name {name} --detach-keys ctrl-a,x busybox sh"),
-        24,
-        80,
-    );
+    let mut pty = c.terminal(&format!("run -it --name {name} --detach-keys ctrl-a,x busybox sh"), 24, 80);
     pty.expect("# ");
     pty.send("\x01x");
     pty.code(0);

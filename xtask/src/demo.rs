@@ -10,15 +10,9 @@ pub(crate) fn run() -> Result<()> {
     shell::want_root("the demo")?;
     let programs = shell::build(true)?;
     let scratch = Scratch::new("demo")?;
-    eprintln!(
-        "\nA daemon of its own, with everything it keeps in {}:",
-        scratch.path().display()
-    );
+    eprintln!("\nA daemon of its own, with everything it keeps in {}:", scratch.path().display());
     let knarr = Knarr::start(programs, &scratch, "demo")?;
-    for words in [
-        &["run", "--rm", "hello"][..],
-        &["run", "--rm", "--explain", "hello", "--help"],
-    ] {
+    for words in [&["run", "--rm", "hello"][..], &["run", "--rm", "--explain", "hello", "--help"]] {
         eprintln!("\n$ knarr {}", words.join(" "));
         show(&mut knarr.client(words))?;
     }
@@ -34,9 +28,5 @@ pub(crate) fn run() -> Result<()> {
 
 fn show(command: &mut Command) -> Result<()> {
     let status = command.status().context("start knarr")?;
-    if status.success() {
-        Ok(())
-    } else {
-        bail!("knarr run: {status}")
-    }
+    if status.success() { Ok(()) } else { bail!("knarr run: {status}") }
 }

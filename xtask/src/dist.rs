@@ -13,11 +13,7 @@ use crate::{elf, house, shell};
 const MIB: u64 = 1 << 20;
 
 /// The programs and how large they may be.
-const PROGRAMS: [(&str, u64); 3] = [
-    ("knarr", 20 * MIB),
-    ("knarr-shim", 3 * MIB),
-    ("knarr-runtime", 3 * MIB),
-];
+const PROGRAMS: [(&str, u64); 3] = [("knarr", 20 * MIB), ("knarr-shim", 3 * MIB), ("knarr-runtime", 3 * MIB)];
 
 /// Shells, and where their completions lie below the prefix.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -31,14 +27,8 @@ const FILES: [(&str, &str); 5] = [
     ("LICENSE", "share/doc/knarr/LICENSE"),
     ("README.md", "share/doc/knarr/README.md"),
     ("CHANGELOG.md", "share/doc/knarr/CHANGELOG.md"),
-    (
-        "packaging/systemd/knarr.service",
-        "lib/systemd/system/knarr.service",
-    ),
-    (
-        "packaging/systemd/knarr.socket",
-        "lib/systemd/system/knarr.socket",
-    ),
+    ("packaging/systemd/knarr.service", "lib/systemd/system/knarr.service"),
+    ("packaging/systemd/knarr.socket", "lib/systemd/system/knarr.socket"),
 ];
 
 pub(crate) fn run() -> Result<()> {
@@ -56,11 +46,7 @@ pub(crate) fn run() -> Result<()> {
         if size >= limit {
             bail!("{program} has {size} bytes, not under {limit}");
         }
-        eprintln!(
-            "{program:<14} {:>6.2} MiB of {}, static",
-            size as f64 / MIB as f64,
-            limit / MIB
-        );
+        eprintln!("{program:<14} {:>6.2} MiB of {}, static", size as f64 / MIB as f64, limit / MIB);
         put(&programs.join(program), &prefix.join("bin").join(program))?;
     }
     for (file, place) in FILES {
@@ -94,22 +80,13 @@ fn put(from: &Path, to: &Path) -> Result<()> {
 fn pack(dist: &Path, name: &str) -> Result<std::path::PathBuf> {
     let time = match env::var("SOURCE_DATE_EPOCH") {
         Ok(time) => time,
-        Err(_) => String::from_utf8(shell::output(&mut shell::command(&[
-            "git",
-            "log",
-            "-1",
-            "--format=%ct",
-        ]))?)?,
+        Err(_) => {
+            String::from_utf8(shell::output(&mut shell::command(&["git", "log", "-1", "--format=%ct"]))?)?
+        }
     };
     let archive = dist.join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar")
-        .args([
-            "--sort=name",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-            "--mode=u+rwX,go+rX,go-w",
-        ])
+        .args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mode=u+rwX,go+rX,go-w"])
         .arg(format!("--mtime=@{}", time.trim()))
         .arg("-C")
         .arg(dist)
@@ -118,11 +95,7 @@ fn pack(dist: &Path, name: &str) -> Result<std::path::PathBuf> {
         .spawn()
         .context("tar")?;
     let packed = tar.stdout.take().context("tar's output")?;
-    let gzip = Command::new("gzip")
-        .arg("-9n")
-        .stdin(packed)
-        .stdout(fs::File::create(&archive)?)
-        .status()?;
+    let gzip = Command::new("gzip").arg("-9n").stdin(packed).stdout(fs::File::create(&archive)?).status()?;
     if !tar.wait()?.success() || !gzip.success() {
         bail!("cannot pack {}", archive.display());
     }

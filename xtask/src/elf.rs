@@ -35,10 +35,7 @@ pub(crate) fn want_static(file: &[u8]) -> Result<()> {
 
 fn number(file: &[u8], at: usize, width: usize) -> Result<u64> {
     let bytes = file.get(at..at + width).context("the ELF file is cut short")?;
-    Ok(bytes
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]
@@ -50,12 +47,7 @@ mod tests {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         want_static(&own).unwrap();
         let shell = std::fs::read("/usr/bin/env").unwrap();
-        assert!(
-            want_static(&shell)
-                .unwrap_err()
-                .to_string()
-                .contains("not static")
-        );
+        assert!(want_static(&shell).unwrap_err().to_string().contains("not static"));
         assert!(want_static(b"#!/bin/sh").is_err());
         assert!(want_static(&own[..60]).is_err());
     }

@@ -11,15 +11,7 @@ const CARGO_DENY: &str = "0.20.2";
 
 pub(crate) fn lint() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
     let deny = deny()?;
     // Advisories live in a git repository of their own, which not every machine can reach: `cargo deny check advisories`.
     run(Command::new(deny).current_dir(crate::house()).args([
@@ -43,20 +35,9 @@ fn deny() -> Result<std::path::PathBuf> {
     let tools = shell::target()?.join("tools");
     let program = tools.join("bin/cargo-deny");
     if !program.exists() {
-        eprintln!(
-            "cargo-deny is not installed; it is built once into {} (some minutes)",
-            tools.display()
-        );
+        eprintln!("cargo-deny is not installed; it is built once into {} (some minutes)", tools.display());
         let root = tools.display().to_string();
-        run(&mut cargo(&[
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--version",
-            CARGO_DENY,
-            "--root",
-            &root,
-        ]))?;
+        run(&mut cargo(&["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root", &root]))?;
     }
     Ok(program)
 }

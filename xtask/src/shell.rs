@@ -17,9 +17,7 @@ use crate::{Unfit, house};
 /// A command by its words.
 pub(crate) fn command<S: AsRef<str>>(words: &[S]) -> Command {
     let mut command = Command::new(words[0].as_ref());
-    command
-        .args(words[1..].iter().map(AsRef::as_ref))
-        .current_dir(house());
+    command.args(words[1..].iter().map(AsRef::as_ref)).current_dir(house());
     command
 }
 
@@ -35,37 +33,23 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
     eprintln!("+ {shown}");
     let status = command.status().with_context(|| shown.clone())?;
-    if status.success() {
-        Ok(())
-    } else {
-        bail!("{shown}: {status}")
-    }
+    if status.success() { Ok(()) } else { bail!("{shown}: {status}") }
 }
 
 /// Runs it quietly and returns what it wrote to its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let shown = show(command);
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| shown.clone())?;
+    let out = command.stdin(Stdio::null()).output().with_context(|| shown.clone())?;
     if out.status.success() {
         Ok(out.stdout)
     } else {
-        bail!(
-            "{shown}: {}\n{}",
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim_end()
-        )
+        bail!("{shown}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim_end())
     }
 }
 
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a program of this name is on the path.
@@ -77,9 +61,7 @@ pub(crate) fn installed(program: &str) -> bool {
 /// Fails for anybody but root, with what needs it.
 pub(crate) fn want_root(what: &str) -> Result<()> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
+    let effective = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().nth(1));
     if effective == Some("0") {
         return Ok(());
     }
@@ -110,11 +92,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
 /// Cargo's folder for this machine's programs, `target/<triple>`: the one that this program lies in.
 pub(crate) fn target() -> Result<PathBuf> {
     let exe = env::current_exe()?;
-    Ok(exe
-        .ancestors()
-        .nth(2)
-        .context("cargo runs xtask from target/<triple>/<profile>/")?
-        .to_path_buf())
+    Ok(exe.ancestors().nth(2).context("cargo runs xtask from target/<triple>/<profile>/")?.to_path_buf())
 }
 
 /// A folder that goes away with the value, with whatever is in it.
@@ -142,18 +120,12 @@ impl Drop for Scratch {
         // What is still mounted in it belongs to somebody else and must not be emptied.
         let still = mounts_below(&self.0);
         for mount in still.iter().rev() {
-            let _ = Command::new("umount")
-                .args(["--lazy", mount])
-                .stderr(Stdio::null())
-                .status();
+            let _ = Command::new("umount").args(["--lazy", mount]).stderr(Stdio::null()).status();
         }
         if mounts_below(&self.0).is_empty() {
             let _ = fs::remove_dir_all(&self.0);
         } else {
-            eprintln!(
-                "left behind, for something is mounted there: {}",
-                self.0.display()
-            );
+            eprintln!("left behind, for something is mounted there: {}", self.0.display());
         }
     }
 }
@@ -161,10 +133,7 @@ impl Drop for Scratch {
 fn mounts_below(folder: &Path) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points
-        .filter(|point| Path::new(point).starts_with(folder))
-        .map(str::to_owned)
-        .collect()
+    points.filter(|point| Path::new(point).starts_with(folder)).map(str::to_owned).collect()
 }
 
 /// A control group of ours in every hierarchy, removed with the value: `/knarr/<name>`.
@@ -183,11 +152,8 @@ impl Groups {
 impl Drop for Groups {
     fn drop(&mut self) {
         let below = self.0.trim_start_matches('/');
-        let hierarchies = fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path());
+        let hierarchies =
+            fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
         let mut left: Vec<_> = hierarchies.map(|path| path.join(below)).collect();
         left.push(Path::new("/sys/fs/cgroup").join(below));
         // A process that has just ended keeps its group busy for a moment.
@@ -223,14 +189,8 @@ impl Running {
     pub(crate) fn daemon(mut command: Command, socket: &str, log: &str) -> Result<Self> {
         let name = show(&command);
         let file = fs::File::create(log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
-        let mut running = Self {
-            child: command.spawn().with_context(|| name.clone())?,
-            name,
-        };
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let mut running = Self { child: command.spawn().with_context(|| name.clone())?, name };
         let started = Instant::now();
         while !answers(socket) {
             let ended = running.child.try_wait()?;
@@ -292,35 +252,16 @@ impl Knarr {
         let groups = Groups::new(name);
         let socket = scratch.join("knarr.sock");
         let mut command = Command::new(programs.join("knarr"));
-        command.args([
-            "daemon",
-            "--data-root",
-            &scratch.join("data"),
-            "--exec-root",
-            &scratch.join("run"),
-        ]);
-        command.args([
-            "-H",
-            &format!("unix://{socket}"),
-            "--cgroup-parent",
-            groups.path(),
-        ]);
+        command.args(["daemon", "--data-root", &scratch.join("data"), "--exec-root", &scratch.join("run")]);
+        command.args(["-H", &format!("unix://{socket}"), "--cgroup-parent", groups.path()]);
         let daemon = Running::daemon(command, &socket, &scratch.join("knarr.log"))?;
-        Ok(Self {
-            daemon,
-            programs,
-            socket,
-            _groups: groups,
-        })
+        Ok(Self { daemon, programs, socket, _groups: groups })
     }
 
     /// A command of this daemon's client.
     pub(crate) fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join("knarr"));
-        command
-            .arg("-H")
-            .arg(format!("unix://{}", self.socket))
-            .args(words);
+        command.arg("-H").arg(format!("unix://{}", self.socket)).args(words);
         command
     }
 

@@ -16,17 +16,11 @@ const PACKAGES: [(&str, &str); 15] = [
     ("crun", "an OCI runtime to hold ours against"),
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
-    (
-        "docker.io",
-        "docker's client, and dockerd to hold our answers and times against",
-    ),
+    ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
     ("iproute2", "private network namespaces for the peers"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
-    (
-        "podman",
-        "makes archives as it saves them; a peer to be measured against",
-    ),
+    ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),
@@ -54,28 +48,17 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
     if left.is_empty() {
         Ok(())
     } else {
-        bail!(
-            "the tests, or something beside them, left {} things behind",
-            left.len()
-        )
+        bail!("the tests, or something beside them, left {} things behind", left.len())
     }
 }
 
 /// Installs what is missing, and only that.
 pub(crate) fn install() -> Result<()> {
     if !installed("apt-get") || !installed("dpkg-query") {
-        let list = PACKAGES
-            .map(|(name, why)| format!("  {name:<15} {why}"))
-            .join("\n");
-        return Err(Unfit(format!(
-            "the tests want a Debian with apt, for these packages:\n{list}"
-        ))
-        .into());
+        let list = PACKAGES.map(|(name, why)| format!("  {name:<15} {why}")).join("\n");
+        return Err(Unfit(format!("the tests want a Debian with apt, for these packages:\n{list}")).into());
     }
-    let missing: Vec<_> = PACKAGES
-        .into_iter()
-        .filter(|(name, _)| !has_package(name))
-        .collect();
+    let missing: Vec<_> = PACKAGES.into_iter().filter(|(name, _)| !has_package(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -94,12 +77,8 @@ pub(crate) fn install() -> Result<()> {
 }
 
 fn has_package(name: &str) -> bool {
-    let status = shell::output(&mut command(&[
-        "dpkg-query",
-        "--show",
-        "--showformat=${db:Status-Status}",
-        name,
-    ]));
+    let status =
+        shell::output(&mut command(&["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]));
     status.is_ok_and(|status| status == b"installed")
 }
 
@@ -157,11 +136,7 @@ fn census() -> Result<BTreeSet<String>> {
     for process in fs::read_dir("/proc")?.flatten() {
         let program = fs::read_link(process.path().join("exe")).unwrap_or_default();
         if program.starts_with(&target) && !program.ends_with("xtask") {
-            things.insert(format!(
-                "process {} {}",
-                process.file_name().display(),
-                program.display()
-            ));
+            things.insert(format!("process {} {}", process.file_name().display(), program.display()));
         }
     }
     Ok(things)
@@ -204,10 +179,6 @@ mod tests {
         let mut before = census().unwrap();
         assert!(before.contains("mount /proc"), "{before:?}");
         before.remove("mount /proc");
-        assert!(
-            left_behind(&before, 1)
-                .unwrap()
-                .contains(&"mount /proc".to_owned())
-        );
+        assert!(left_behind(&before, 1).unwrap().contains(&"mount /proc".to_owned()));
     }
 }

@@ -74,10 +74,7 @@ impl std::error::Error for Error {}
 
 impl serde::de::Error for Error {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self {
-            path: Vec::new(),
-            what: what.to_string(),
-        }
+        Self { path: Vec::new(), what: what.to_string() }
     }
 }
 
@@ -252,10 +249,7 @@ impl Members {
                 None => known.push((field, value)),
             }
         }
-        Self {
-            rest: known.into_iter(),
-            current: None,
-        }
+        Self { rest: known.into_iter(), current: None }
     }
 }
 
@@ -276,15 +270,11 @@ impl<'de> MapAccess<'de> for Members {
         let Some((name, _)) = &self.current else {
             return Ok(None);
         };
-        seed.deserialize(StringDeserializer::new((*name).to_owned()))
-            .map(Some)
+        seed.deserialize(StringDeserializer::new((*name).to_owned())).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let (name, value) = self
-            .current
-            .take()
-            .ok_or_else(|| Error::custom("a value without its name"))?;
+        let (name, value) = self.current.take().ok_or_else(|| Error::custom("a value without its name"))?;
         seed.deserialize(value).map_err(|mut error| {
             error.path.push(name.to_owned());
             error
@@ -322,20 +312,14 @@ mod tests {
         assert!(twice.privileged);
         assert_eq!(twice.image, "a");
         let last = outer(r#"{"image":"zz","Image":"bb","env":[null,"A"],"Env":null}"#).unwrap();
-        assert_eq!(
-            (last.image.as_str(), last.env),
-            ("bb", vec![String::new(), "A".into()])
-        );
+        assert_eq!((last.image.as_str(), last.env), ("bb", vec![String::new(), "A".into()]));
         let merged =
             outer(r#"{"HostConfig":{"Memory":1,"Binds":["x"]},"hostconfig":{"memory":2},"Image":null}"#)
                 .unwrap();
         assert_eq!(merged.host_config.memory, 2);
         assert_eq!(merged.host_config.binds, Some(vec!["x".to_owned()]));
         assert_eq!(outer("null").unwrap(), Outer::default());
-        assert_eq!(
-            outer(r#"{"HostConfig":null,"Env":null}"#).unwrap(),
-            Outer::default()
-        );
+        assert_eq!(outer(r#"{"HostConfig":null,"Env":null}"#).unwrap(), Outer::default());
     }
 
     #[test]

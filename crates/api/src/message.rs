@@ -91,28 +91,19 @@ pub struct ErrorDetail {
 impl Progress {
     /// Text for people.
     pub fn stream(text: impl Into<String>) -> Self {
-        Self {
-            stream: text.into(),
-            ..Self::default()
-        }
+        Self { stream: text.into(), ..Self::default() }
     }
 
     /// A state.
     pub fn status(text: impl Into<String>) -> Self {
-        Self {
-            status: text.into(),
-            ..Self::default()
-        }
+        Self { status: text.into(), ..Self::default() }
     }
 
     /// The end of a stream that failed after its headers were sent.
     pub fn failure(message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
-            error_detail: Some(ErrorDetail {
-                code: 0,
-                message: message.clone(),
-            }),
+            error_detail: Some(ErrorDetail { code: 0, message: message.clone() }),
             error: message,
             ..Self::default()
         }

@@ -28,12 +28,7 @@ impl Query {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
         };
-        Self(
-            text.split('&')
-                .filter(|part| !part.is_empty())
-                .map(pair)
-                .collect(),
-        )
+        Self(text.split('&').filter(|part| !part.is_empty()).map(pair).collect())
     }
 
     /// The first value of `name`; empty if there is none, as in Go.
@@ -44,10 +39,7 @@ impl Query {
 
     /// All values of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Docker's idea of true: anything but nothing, `0`, `no`, `false` and `none`.
@@ -64,11 +56,10 @@ impl Query {
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Invalid> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Invalid(format!(
-                    "invalid value for {name}: {text:?} is not a number in range"
-                ))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Invalid(format!("invalid value for {name}: {text:?} is not a number in range"))),
         }
     }
 
@@ -79,10 +70,7 @@ impl Query {
 }
 
 fn truth(text: &str) -> bool {
-    !matches!(
-        text.trim().to_ascii_lowercase().as_str(),
-        "" | "0" | "no" | "false" | "none"
-    )
+    !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
 }
 
 /// `%XX` undone; anything that is not one stays as it is.
@@ -163,11 +151,8 @@ impl Filters {
     /// As it goes into a query, not yet percent-encoded.
     pub fn to_json(&self) -> String {
         let set = |values: &Vec<String>| values.iter().map(|value| (value.clone(), true)).collect();
-        let object: BTreeMap<&str, BTreeMap<String, bool>> = self
-            .0
-            .iter()
-            .map(|(name, values)| (name.as_str(), set(values)))
-            .collect();
+        let object: BTreeMap<&str, BTreeMap<String, bool>> =
+            self.0.iter().map(|(name, values)| (name.as_str(), set(values))).collect();
         serde_json::to_string(&object).unwrap_or_default()
     }
 
@@ -184,12 +169,10 @@ impl Filters {
 
     /// Whether every `key` or `key=value` under `name` is in `labels`.
     pub fn labels(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.values(name)
-            .iter()
-            .all(|wanted| match wanted.split_once('=') {
-                Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
-                None => labels.contains_key(wanted),
-            })
+        self.values(name).iter().all(|wanted| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+            None => labels.contains_key(wanted),
+        })
     }
 
     /// A name that is not among `known` is an error, in Docker's words.

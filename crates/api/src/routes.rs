@@ -200,15 +200,9 @@ mod tests {
             |method, path| find(method, path, Version::MAX).map(|(route, name)| (route.op, name.to_owned()));
         let is = |op, name: &str| Some((op, name.to_owned()));
         assert_eq!(op(Method::Get, "/containers/json"), is(Op::ContainerList, ""));
-        assert_eq!(
-            op(Method::Get, "/containers/c1/json"),
-            is(Op::ContainerInspect, "c1")
-        );
+        assert_eq!(op(Method::Get, "/containers/c1/json"), is(Op::ContainerInspect, "c1"));
         assert_eq!(op(Method::Get, "/images/json"), is(Op::ImageList, ""));
-        assert_eq!(
-            op(Method::Get, "/images/h:5000/a/b:c/json"),
-            is(Op::ImageInspect, "h:5000/a/b:c")
-        );
+        assert_eq!(op(Method::Get, "/images/h:5000/a/b:c/json"), is(Op::ImageInspect, "h:5000/a/b:c"));
         assert_eq!(op(Method::Delete, "/images/a/b"), is(Op::ImageDelete, "a/b"));
         assert_eq!(op(Method::Get, "/images/get"), is(Op::ImageGetAll, ""));
         assert_eq!(op(Method::Post, "/containers/prune"), is(Op::ContainerPrune, ""));
@@ -223,10 +217,7 @@ mod tests {
         for route in ROUTES.iter().filter(|route| route.since <= Version::MAX) {
             let path = match route.path.split_once('{') {
                 Some((before, rest)) => {
-                    format!(
-                        "{before}zz{}",
-                        rest.split_once('}').map_or("", |(_, after)| after)
-                    )
+                    format!("{before}zz{}", rest.split_once('}').map_or("", |(_, after)| after))
                 }
                 None => route.path.to_owned(),
             };

@@ -87,11 +87,7 @@ mod tests {
     #[test]
     fn frames_come_apart_wherever_they_are_cut() {
         let mut wire = Vec::new();
-        for (which, text) in [
-            (Stream::Stdout, "out"),
-            (Stream::Stderr, ""),
-            (Stream::Stderr, "err!"),
-        ] {
+        for (which, text) in [(Stream::Stdout, "out"), (Stream::Stderr, ""), (Stream::Stderr, "err!")] {
             wire.extend(header(which, text.len() as u32));
             wire.extend(text.as_bytes());
         }
@@ -109,9 +105,6 @@ mod tests {
             }
             assert_eq!((out.as_slice(), err.as_slice()), (&b"out"[..], &b"err!"[..]));
         }
-        assert_eq!(
-            Demux::default().feed(b"hello world", |_, _| ()),
-            Err(NotMultiplexed(b'h'))
-        );
+        assert_eq!(Demux::default().feed(b"hello world", |_, _| ()), Err(NotMultiplexed(b'h')));
     }
 }

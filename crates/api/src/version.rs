@@ -36,10 +36,7 @@ impl FromStr for Version {
         if !digits(major) || !digits(minor) {
             return Err(());
         }
-        Ok(Self(
-            major.parse().map_err(|_| ())?,
-            minor.parse().map_err(|_| ())?,
-        ))
+        Ok(Self(major.parse().map_err(|_| ())?, minor.parse().map_err(|_| ())?))
     }
 }
 
@@ -51,11 +48,7 @@ impl fmt::Display for NotServed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 > Version::MAX {
             let max = Version::MAX;
-            write!(
-                f,
-                "client version {} is too new. Maximum supported API version is {max}",
-                self.0
-            )
+            write!(f, "client version {} is too new. Maximum supported API version is {max}", self.0)
         } else {
             let min = Version::MIN;
             write!(
@@ -85,11 +78,7 @@ pub fn split(path: &str) -> Result<(Version, &str), NotServed> {
 
 /// The content type of a stream that is (`tty`) or is not one raw stream.
 pub fn stream_type(version: Version, tty: bool) -> &'static str {
-    if tty || version < Version(1, 42) {
-        crate::RAW_STREAM
-    } else {
-        crate::MULTIPLEXED_STREAM
-    }
+    if tty || version < Version(1, 42) { crate::RAW_STREAM } else { crate::MULTIPLEXED_STREAM }
 }
 
 /// Turns an answer of [`Version::MAX`] into one of `version`.
@@ -138,9 +127,7 @@ fn inspect(version: Version, container: &mut Map<String, Value>) {
 }
 
 fn endpoints(version: Version, settings: &mut Map<String, Value>) {
-    let networks = member(settings, "Networks")
-        .into_iter()
-        .flat_map(|all| all.values_mut());
+    let networks = member(settings, "Networks").into_iter().flat_map(|all| all.values_mut());
     for endpoint in networks.filter_map(Value::as_object_mut) {
         // 1.44 brought the names that a network's DNS knows; 1.48 the order of gateways.
         if version < Version(1, 44) {

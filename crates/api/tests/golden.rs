@@ -12,10 +12,7 @@ fn round_trip<T: Serialize + DeserializeOwned>(op: Op, text: &str) {
     let mut ours = serde_json::to_value(typed).unwrap();
     version::adapt(op, Version(1, 41), &mut ours);
     let theirs: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(
-        serde_json::to_string_pretty(&ours).unwrap(),
-        serde_json::to_string_pretty(&theirs).unwrap()
-    );
+    assert_eq!(serde_json::to_string_pretty(&ours).unwrap(), serde_json::to_string_pretty(&theirs).unwrap());
 }
 
 #[test]
@@ -55,12 +52,7 @@ fn info() {
     let mut ours = serde_json::to_value(typed).unwrap();
     version::adapt(Op::SystemInfo, Version(1, 41), &mut ours);
     let mut theirs: Value = serde_json::from_str(text).unwrap();
-    for fact in [
-        "KernelMemory",
-        "KernelMemoryTCP",
-        "BridgeNfIptables",
-        "BridgeNfIp6tables",
-    ] {
+    for fact in ["KernelMemory", "KernelMemoryTCP", "BridgeNfIptables", "BridgeNfIp6tables"] {
         theirs[fact] = false.into();
     }
     assert_eq!(ours, theirs);
@@ -69,10 +61,7 @@ fn info() {
 #[test]
 fn what_docker_clients_send_is_read_whole() {
     for (text, ours_only) in [
-        (
-            include_str!("golden/create-docker-20.json"),
-            &["KernelMemory", "KernelMemoryTCP"][..],
-        ),
+        (include_str!("golden/create-docker-20.json"), &["KernelMemory", "KernelMemoryTCP"][..]),
         (include_str!("golden/create-docker-28.json"), &[]),
     ] {
         let request = create::CreateRequest::decode(text.as_bytes()).unwrap();

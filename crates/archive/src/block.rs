@@ -123,18 +123,16 @@ pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
     }
     let blank = |byte: &u8| matches!(*byte, b' ' | 0);
     let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
-    let end = bytes
-        .iter()
-        .rposition(|byte| !blank(byte))
-        .map_or(start, |at| at + 1);
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |at| at + 1);
     let digits = &bytes[start..end];
     // Some tars leave rubbish behind the terminating NUL.
-    digits[..digits.iter().position(|byte| *byte == 0).unwrap_or(digits.len())]
-        .iter()
-        .try_fold(0_i64, |value, digit| match digit {
+    digits[..digits.iter().position(|byte| *byte == 0).unwrap_or(digits.len())].iter().try_fold(
+        0_i64,
+        |value, digit| match digit {
             b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
             _ => None,
-        })
+        },
+    )
 }
 
 #[cfg(test)]

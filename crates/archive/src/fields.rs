@@ -35,9 +35,7 @@ impl Fields<'_> {
         let about = |what: &str| format!("{what} of {:?}", shown(&path));
         let kind = self.kind(&path);
         // The extended header wins (CVE-2025-62518: it must, also for how much is skipped).
-        let stored = self
-            .unsigned(b"size", block::SIZE)
-            .filter(|size| i64::try_from(*size).is_ok());
+        let stored = self.unsigned(b"size", block::SIZE).filter(|size| i64::try_from(*size).is_ok());
         let mode = self.block.number(block::MODE).ok_or_else(|| about("bad mode"))?;
         let devices = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
         let header = Header {
@@ -50,11 +48,7 @@ impl Fields<'_> {
             mtime: self.mtime().ok_or_else(|| about("bad modification time"))?,
             size: 0,
             link: self.name(link, &[b"linkpath"], self.block.text(block::LINK).to_vec())?,
-            device: if devices {
-                self.device().ok_or_else(|| about("bad device number"))?
-            } else {
-                (0, 0)
-            },
+            device: if devices { self.device().ok_or_else(|| about("bad device number"))? } else { (0, 0) },
             xattrs: BTreeMap::new(),
             pax: BTreeMap::new(),
             path: Vec::new(),
@@ -83,21 +77,13 @@ impl Fields<'_> {
         let record = keys.iter().find_map(|key| self.record(key)).map(<[u8]>::to_vec);
         let name = match (long, record) {
             (Some(long), Some(record)) if long != record => {
-                return Err(format!(
-                    "two names for one entry: {:?}, {:?}",
-                    shown(&long),
-                    shown(&record)
-                ));
+                return Err(format!("two names for one entry: {:?}, {:?}", shown(&long), shown(&record)));
             }
             (Some(name), _) | (None, Some(name)) => name,
             (None, None) => short,
         };
         if name.len() >= MAX_PATH {
-            return Err(format!(
-                "a path of more than {} bytes: {:?}",
-                MAX_PATH - 1,
-                shown(&name)
-            ));
+            return Err(format!("a path of more than {} bytes: {:?}", MAX_PATH - 1, shown(&name)));
         }
         Ok(name)
     }
@@ -117,18 +103,13 @@ impl Fields<'_> {
         if self.block.dialect() == Dialect::V7 {
             return self.record(key).unwrap_or_default().to_vec();
         }
-        self.record(key)
-            .unwrap_or_else(|| self.block.text(field))
-            .to_vec()
+        self.record(key).unwrap_or_else(|| self.block.text(field)).to_vec()
     }
 
     fn mtime(&self) -> Option<Time> {
         match self.record(b"mtime") {
             Some(text) => pax::time(text),
-            None => Some(Time {
-                seconds: self.block.number(block::MTIME)?,
-                nanoseconds: 0,
-            }),
+            None => Some(Time { seconds: self.block.number(block::MTIME)?, nanoseconds: 0 }),
         }
     }
 

@@ -26,9 +26,7 @@ pub(crate) fn parse(mut body: &[u8]) -> Result<Records, String> {
         };
         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
             let number = decimal(value).filter(|_| key == expected);
-            records
-                .sparse
-                .push(number.ok_or_else(|| "bad sparse map in extended header".to_owned())?);
+            records.sparse.push(number.ok_or_else(|| "bad sparse map in extended header".to_owned())?);
         } else {
             records.map.insert(key.to_vec(), value.to_vec());
         }
@@ -44,29 +42,17 @@ type Record<'a> = (&'a [u8], &'a [u8]);
 /// The first record, and the rest.
 fn record(body: &[u8]) -> Result<(Record<'_>, &[u8]), String> {
     let malformed = |what: &str| format!("bad extended header record: {what}");
-    let space = body
-        .iter()
-        .take(20)
-        .position(|byte| *byte == b' ')
-        .ok_or_else(|| malformed("no length"))?;
+    let space = body.iter().take(20).position(|byte| *byte == b' ').ok_or_else(|| malformed("no length"))?;
     let length = decimal(&body[..space])
         .and_then(|length| usize::try_from(length).ok())
         .filter(|length| (space + 1..=body.len()).contains(length))
         .ok_or_else(|| malformed("its length is not that of the record"))?;
     let (record, rest) = body.split_at(length);
-    let text = record[space + 1..]
-        .strip_suffix(b"\n")
-        .ok_or_else(|| malformed("no newline at its end"))?;
-    let equals = text
-        .iter()
-        .position(|byte| *byte == b'=')
-        .filter(|at| *at > 0)
-        .ok_or_else(|| malformed("no key"))?;
+    let text = record[space + 1..].strip_suffix(b"\n").ok_or_else(|| malformed("no newline at its end"))?;
+    let equals =
+        text.iter().position(|byte| *byte == b'=').filter(|at| *at > 0).ok_or_else(|| malformed("no key"))?;
     let (key, value) = (&text[..equals], &text[equals + 1..]);
-    let textual = matches!(
-        key,
-        b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name"
-    );
+    let textual = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name");
     if key.contains(&0) || (textual && value.contains(&0)) {
         return Err(malformed("a NUL in a name"));
     }
@@ -117,14 +103,8 @@ pub(crate) fn time(text: &[u8]) -> Option<Time> {
     }
     Some(match (negative, nanoseconds) {
         (false, _) => Time { seconds, nanoseconds },
-        (true, 0) => Time {
-            seconds: -seconds,
-            nanoseconds,
-        },
-        (true, _) => Time {
-            seconds: -seconds - 1,
-            nanoseconds: 1_000_000_000 - nanoseconds,
-        },
+        (true, 0) => Time { seconds: -seconds, nanoseconds },
+        (true, _) => Time { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
     })
 }
 
@@ -180,10 +160,7 @@ fn percent(text: &[u8]) -> Option<Vec<u8>> {
 
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.trim_ascii_end();
-    let text = text
-        .strip_suffix(b"==")
-        .or(text.strip_suffix(b"="))
-        .unwrap_or(text);
+    let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     let mut decoded = Vec::with_capacity(text.len() * 3 / 4);
     for group in text.chunks(4) {
         let mut bits = 0_u32;
@@ -216,10 +193,7 @@ mod tests {
         write(&mut body, b"path", b"new\nline");
         let records = parse(&body).unwrap();
         assert_eq!(records.map[&b"path"[..]], b"new\nline");
-        assert_eq!(
-            records.map[&b"SCHILY.xattr.user.x"[..]],
-            b"a\n17 path=smuggled\n\0"
-        );
+        assert_eq!(records.map[&b"SCHILY.xattr.user.x"[..]], b"a\n17 path=smuggled\n\0");
     }
 
     #[test]

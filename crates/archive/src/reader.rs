@@ -94,13 +94,7 @@ impl<R: Read> Reader<R> {
         };
         self.state = State::Open;
         self.stream.inside = format!("the content of {:?}", shown(&header.path));
-        Ok(Some(Entry {
-            header,
-            extents,
-            position: 0,
-            extent: 0,
-            stream: &mut self.stream,
-        }))
+        Ok(Some(Entry { header, extents, position: 0, extent: 0, stream: &mut self.stream }))
     }
 
     /// Reads the source to its very end, behind the end blocks, where a verifying source says its word. Call it
@@ -134,9 +128,7 @@ impl<R: Read> Reader<R> {
                 if pending.is_empty() {
                     return Ok(None);
                 }
-                return Err(self
-                    .stream
-                    .malformed("an extended header with no entry behind it"));
+                return Err(self.stream.malformed("an extended header with no entry behind it"));
             };
             let bad = match block.0[block::TYPE] {
                 b'x' => {
@@ -208,17 +200,11 @@ impl<R: Read> Reader<R> {
     fn entry(&mut self, block: &Block, pending: Pending) -> Result<(Header, Vec<Extent>), Error> {
         let mut records = pending.records.unwrap_or_default();
         let sparse = sparse::announced(&records).map_err(|what| self.stream.malformed(&what))?;
-        let fields = Fields {
-            block,
-            local: &records.map,
-            global: &self.global,
-        };
-        let (mut header, stored) = fields
-            .header(pending.path, pending.link)
-            .map_err(|what| self.stream.malformed(&what))?;
+        let fields = Fields { block, local: &records.map, global: &self.global };
+        let (mut header, stored) =
+            fields.header(pending.path, pending.link).map_err(|what| self.stream.malformed(&what))?;
         self.stream.inside = format!("the header of {:?}", shown(&header.path));
-        self.stream
-            .begin(if has_content(header.kind) { stored } else { 0 });
+        self.stream.begin(if has_content(header.kind) { stored } else { 0 });
         let extents = self.extents(block, &mut header, &records, sparse)?;
         header.xattrs = pax::xattrs(&records.map).map_err(|what| self.stream.malformed(&what))?;
         records.map.retain(|key, _| !key.starts_with(b"GNU.sparse."));
@@ -239,18 +225,10 @@ impl<R: Read> Reader<R> {
             Announced::None if old => self.old_sparse(block, header)?,
             Announced::None => {
                 header.size = self.stream.left;
-                return Ok(vec![
-                    Extent {
-                        offset: 0,
-                        len: header.size
-                    };
-                    usize::from(header.size > 0)
-                ]);
+                return Ok(vec![Extent { offset: 0, len: header.size }; usize::from(header.size > 0)]);
             }
             _ if old || header.kind != Kind::File => {
-                return Err(self
-                    .stream
-                    .malformed("a sparse map for something that is not a file"));
+                return Err(self.stream.malformed("a sparse map for something that is not a file"));
             }
             Announced::Here(extents) => {
                 header.size = self.sparse_size(records)?;
@@ -281,9 +259,7 @@ impl<R: Read> Reader<R> {
 
     /// The old format: a map in the header and in blocks after it, which the stored size does not count.
     fn old_sparse(&mut self, block: &Block, header: &mut Header) -> Result<Vec<Extent>, Error> {
-        let first = (block.dialect() == Dialect::Gnu)
-            .then(|| sparse::old_header(block))
-            .flatten();
+        let first = (block.dialect() == Dialect::Gnu).then(|| sparse::old_header(block)).flatten();
         let Some((size, mut extents, mut more)) = first else {
             return Err(self.stream.malformed("bad sparse header"));
         };
@@ -310,10 +286,7 @@ impl Pending {
 
 impl<R: Read> Stream<R> {
     fn malformed(&self, what: &str) -> Error {
-        Error::Malformed {
-            offset: self.header_at,
-            what: what.to_owned(),
-        }
+        Error::Malformed { offset: self.header_at, what: what.to_owned() }
     }
 
     fn truncated(&self) -> Error {
@@ -356,11 +329,7 @@ impl<R: Read> Stream<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
-            let rest = if self.left > 0 {
-                &mut self.left
-            } else {
-                &mut self.padding
-            };
+            let rest = if self.left > 0 { &mut self.left } else { &mut self.padding };
             let step = available.min(*rest);
             *rest -= step;
             self.source.consume(step as usize);
@@ -386,13 +355,9 @@ impl<R: Read> Stream<R> {
 
     /// The whole body of an extended header.
     fn extension(&mut self, block: &Block) -> Result<Vec<u8>, Error> {
-        let size = block
-            .number(block::SIZE)
-            .and_then(|size| u64::try_from(size).ok());
+        let size = block.number(block::SIZE).and_then(|size| u64::try_from(size).ok());
         let size = size.filter(|size| *size <= MAX_EXTENDED).ok_or_else(|| {
-            self.malformed(&format!(
-                "an extended header of more than {MAX_EXTENDED} bytes, or a bad size"
-            ))
+            self.malformed(&format!("an extended header of more than {MAX_EXTENDED} bytes, or a bad size"))
         })?;
         "an extended header".clone_into(&mut self.inside);
         self.begin(size);
@@ -492,10 +457,7 @@ impl<R: Read> Entry<'_, R> {
 
 impl<R: Read> Read for Entry<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self
-            .extents
-            .get(self.extent)
-            .is_some_and(|extent| extent.offset + extent.len <= self.position)
+        while self.extents.get(self.extent).is_some_and(|extent| extent.offset + extent.len <= self.position)
         {
             self.extent += 1;
         }
@@ -504,9 +466,7 @@ impl<R: Read> Read for Entry<'_, R> {
             Some(extent) => (extent.offset + extent.len, false),
             None => (self.header.size, true),
         };
-        let want = usize::try_from(until - self.position)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let want = usize::try_from(until - self.position).unwrap_or(usize::MAX).min(buffer.len());
         let read = if hole {
             buffer[..want].fill(0);
             want

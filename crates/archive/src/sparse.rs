@@ -54,10 +54,7 @@ pub(crate) fn announced(records: &Records) -> Result<Announced, String> {
 }
 
 pub(crate) fn pairs(numbers: &[u64]) -> Vec<Extent> {
-    let pair = |pair: &[u64]| Extent {
-        offset: pair[0],
-        len: pair[1],
-    };
+    let pair = |pair: &[u64]| Extent { offset: pair[0], len: pair[1] };
     numbers.chunks_exact(2).map(pair).collect()
 }
 

@@ -22,10 +22,7 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// A writer of whole-second times.
     pub fn new(to: W) -> Self {
-        Self {
-            to,
-            sub_second: false,
-        }
+        Self { to, sub_second: false }
     }
 
     /// Whether times keep their nanoseconds, which costs a PAX header for nearly every entry.
@@ -37,10 +34,7 @@ impl<W: Write> Writer<W> {
 
     /// Adds one entry; a file's `content` must be `header.size` bytes. Uses all of the header but `pax`.
     pub fn append(&mut self, header: &Header, content: impl Read) -> Result<(), Error> {
-        let refuse = |what| Error::Unwritable {
-            path: shown(&header.path),
-            what,
-        };
+        let refuse = |what| Error::Unwritable { path: shown(&header.path), what };
         let size = if header.kind == Kind::File { header.size } else { 0 };
         let mut path = header.path.clone();
         if header.kind == Kind::Directory && !path.ends_with(b"/") {
@@ -133,10 +127,7 @@ impl Draft {
         let mut block = Block([0; BLOCK]);
         block.0[block::TYPE] = kind;
         block.0[block::MAGIC].copy_from_slice(block::POSIX_MAGIC);
-        Self {
-            block,
-            records: Vec::new(),
-        }
+        Self { block, records: Vec::new() }
     }
 
     fn octal(&mut self, field: Field, value: u64, most: u64, key: &'static str) {
@@ -184,12 +175,7 @@ impl Draft {
 
     /// A record, and for readers without PAX what fits.
     fn long(&mut self, field: Field, text: &[u8], key: &'static str) {
-        let short: Vec<u8> = text
-            .iter()
-            .copied()
-            .filter(u8::is_ascii_graphic)
-            .take(field.len())
-            .collect();
+        let short: Vec<u8> = text.iter().copied().filter(u8::is_ascii_graphic).take(field.len()).collect();
         self.block.0[field][..short.len()].copy_from_slice(&short);
         self.records.push((key, text.to_vec()));
     }
@@ -203,10 +189,7 @@ impl Draft {
     }
 
     fn mtime(&mut self, time: Time, sub_second: bool) {
-        let time = Time {
-            nanoseconds: if sub_second { time.nanoseconds } else { 0 },
-            ..time
-        };
+        let time = Time { nanoseconds: if sub_second { time.nanoseconds } else { 0 }, ..time };
         let whole = u64::try_from(time.seconds).unwrap_or(0).min(OCTAL_11);
         self.octal(block::MTIME, whole, OCTAL_11, "");
         if i64::try_from(whole) != Ok(time.seconds) || time.nanoseconds != 0 {
@@ -217,14 +200,9 @@ impl Draft {
     /// The body of the extended header.
     fn text(&self, xattrs: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, &'static str> {
         let mut text = Vec::new();
-        let names = self
-            .records
-            .iter()
-            .filter(|(key, _)| matches!(*key, "path" | "linkpath" | "uname" | "gname"));
-        if names
-            .clone()
-            .any(|(_, value)| std::str::from_utf8(value).is_err())
-        {
+        let names =
+            self.records.iter().filter(|(key, _)| matches!(*key, "path" | "linkpath" | "uname" | "gname"));
+        if names.clone().any(|(_, value)| std::str::from_utf8(value).is_err()) {
             // Before the names, so that readers know what they are.
             pax::write(&mut text, b"hdrcharset", b"BINARY");
         }

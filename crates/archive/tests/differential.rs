@@ -96,11 +96,7 @@ fn tree(base: &Path) {
     let long = "l".repeat(180);
     fs::create_dir_all(base.join("d/e").join(&long)).expect("mkdir");
     fs::write(base.join("d/file"), "content").expect("write");
-    fs::write(
-        base.join("d/e").join(&long).join("umlaut-ä\nnewline"),
-        vec![7; 5000],
-    )
-    .expect("write");
+    fs::write(base.join("d/e").join(&long).join("umlaut-ä\nnewline"), vec![7; 5000]).expect("write");
     fs::write(base.join("empty"), "").expect("write");
     fs::hard_link(base.join("d/file"), base.join("hard")).expect("link");
     std::os::unix::fs::symlink(format!("/somewhere/{long}"), base.join("soft")).expect("symlink");
@@ -142,11 +138,7 @@ fn archives_of_gnu_tar_read_as_python_reads_them() {
         let mut reader = Reader::new(&output.stdout[..]);
         while let Some(mut entry) = reader.next().expect("entry") {
             if entry.header().path == b"./sparse" {
-                assert_eq!(
-                    entry.extents().len() > 50,
-                    options.contains("sparse"),
-                    "{options}"
-                );
+                assert_eq!(entry.extents().len() > 50, options.contains("sparse"), "{options}");
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).expect("content");
                 assert!(content == whole, "{options}");
@@ -157,12 +149,7 @@ fn archives_of_gnu_tar_read_as_python_reads_them() {
 
 fn of_every_kind() -> Vec<Header> {
     vec![
-        Header {
-            path: b"d".to_vec(),
-            kind: Kind::Directory,
-            mode: 0o1777,
-            ..Header::default()
-        },
+        Header { path: b"d".to_vec(), kind: Kind::Directory, mode: 0o1777, ..Header::default() },
         Header {
             path: b"d/f".to_vec(),
             size: 5,
@@ -171,51 +158,21 @@ fn of_every_kind() -> Vec<Header> {
             gid: 7,
             ..Header::default()
         },
-        Header {
-            path: [b"p/".repeat(90), b"x".repeat(99)].concat(),
-            size: 5,
-            ..Header::default()
-        },
+        Header { path: [b"p/".repeat(90), b"x".repeat(99)].concat(), size: 5, ..Header::default() },
         Header {
             path: b"x".repeat(300),
             size: 5,
-            mtime: Time {
-                seconds: -7,
-                nanoseconds: 5,
-            },
+            mtime: Time { seconds: -7, nanoseconds: 5 },
             ..Header::default()
         },
-        Header {
-            path: "ü\n".into(),
-            kind: Kind::Symlink,
-            link: b"t".repeat(150),
-            ..Header::default()
-        },
-        Header {
-            path: b"h".to_vec(),
-            kind: Kind::HardLink,
-            link: b"d/f".to_vec(),
-            ..Header::default()
-        },
-        Header {
-            path: b"c".to_vec(),
-            kind: Kind::CharDevice,
-            device: (1, 3),
-            ..Header::default()
-        },
-        Header {
-            path: b"b".to_vec(),
-            kind: Kind::BlockDevice,
-            device: (259, 70_000),
-            ..Header::default()
-        },
+        Header { path: "ü\n".into(), kind: Kind::Symlink, link: b"t".repeat(150), ..Header::default() },
+        Header { path: b"h".to_vec(), kind: Kind::HardLink, link: b"d/f".to_vec(), ..Header::default() },
+        Header { path: b"c".to_vec(), kind: Kind::CharDevice, device: (1, 3), ..Header::default() },
+        Header { path: b"b".to_vec(), kind: Kind::BlockDevice, device: (259, 70_000), ..Header::default() },
         Header {
             path: b"p1".to_vec(),
             kind: Kind::Fifo,
-            mtime: Time {
-                seconds: 1 << 35,
-                nanoseconds: 0,
-            },
+            mtime: Time { seconds: 1 << 35, nanoseconds: 0 },
             ..Header::default()
         },
     ]

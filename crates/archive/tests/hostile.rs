@@ -8,12 +8,7 @@ use archive::{Error, Header, Reader, Writer};
 fn block(name: &str, kind: u8, size: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
-    for (at, text) in [
-        (100, "0000644"),
-        (108, "0000000"),
-        (116, "0000000"),
-        (136, "00000000000"),
-    ] {
+    for (at, text) in [(100, "0000644"), (108, "0000000"), (116, "0000000"), (136, "00000000000")] {
         block[at..at + text.len()].copy_from_slice(text.as_bytes());
     }
     block[124..124 + size.len()].copy_from_slice(size);
@@ -58,15 +53,7 @@ fn record(text: &str) -> String {
 }
 
 fn pax(records: &[&str]) -> Vec<u8> {
-    entry(
-        "PaxHeaders",
-        b'x',
-        records
-            .iter()
-            .map(|text| record(text))
-            .collect::<String>()
-            .as_bytes(),
-    )
+    entry("PaxHeaders", b'x', records.iter().map(|text| record(text)).collect::<String>().as_bytes())
 }
 
 /// Names and sizes, or the first error.
@@ -75,10 +62,7 @@ fn walk(parts: &[Vec<u8>]) -> Result<Vec<(String, u64)>, Error> {
     let mut reader = Reader::new(&bytes[..]);
     let mut seen = Vec::new();
     while let Some(entry) = reader.next()? {
-        seen.push((
-            String::from_utf8_lossy(&entry.header().path).into_owned(),
-            entry.header().size,
-        ));
+        seen.push((String::from_utf8_lossy(&entry.header().path).into_owned(), entry.header().size));
     }
     reader.finish()?;
     Ok(seen)
@@ -111,19 +95,8 @@ fn the_extended_size_decides_what_is_content() {
 #[test]
 fn malformed_extended_headers_are_errors() {
     let file = || entry("f", b'0', b"");
-    for body in [
-        "10 path=x",
-        "path=x\n",
-        "99 path=x\n",
-        "0 a=b\n",
-        "6 =ab\n",
-        "7 abcd\n",
-        "-8 a=bc\n",
-    ] {
-        refused(
-            &[entry("x", b'x', body.as_bytes()), file()],
-            "bad extended header record",
-        );
+    for body in ["10 path=x", "path=x\n", "99 path=x\n", "0 a=b\n", "6 =ab\n", "7 abcd\n", "-8 a=bc\n"] {
+        refused(&[entry("x", b'x', body.as_bytes()), file()], "bad extended header record");
     }
     refused(&[pax(&["size=-1"]), file()], "bad size");
     refused(&[pax(&["size=99999999999999999999"]), file()], "bad size");
@@ -132,34 +105,13 @@ fn malformed_extended_headers_are_errors() {
     refused(&[pax(&["mtime=yesterday"]), file()], "bad modification time");
     refused(&[pax(&["path=a\0b"]), file()], "a NUL in a name");
     refused(&[pax(&["a=b"])], "no entry behind it");
-    refused(
-        &[pax(&["a=b"]), pax(&["a=b"]), file()],
-        "several extended headers",
-    );
-    refused(
-        &[pax(&["a=b"]), entry("g", b'g', b""), file()],
-        "several extended headers",
-    );
-    refused(
-        &[entry("g", b'g', record("path=x").as_bytes()), file()],
-        "a global",
-    );
-    refused(
-        &[entry("g", b'g', record("size=9").as_bytes()), file()],
-        "a global",
-    );
-    refused(
-        &[pax(&["path=one"]), entry("L", b'L', b"two\0"), file()],
-        "two names for one entry",
-    );
-    refused(
-        &[pax(&[&format!("path={}", "p".repeat(5000))]), file()],
-        "a path of more than",
-    );
-    refused(
-        &[pax(&["LIBARCHIVE.xattr.user.a=***"]), file()],
-        "extended attribute",
-    );
+    refused(&[pax(&["a=b"]), pax(&["a=b"]), file()], "several extended headers");
+    refused(&[pax(&["a=b"]), entry("g", b'g', b""), file()], "several extended headers");
+    refused(&[entry("g", b'g', record("path=x").as_bytes()), file()], "a global");
+    refused(&[entry("g", b'g', record("size=9").as_bytes()), file()], "a global");
+    refused(&[pax(&["path=one"]), entry("L", b'L', b"two\0"), file()], "two names for one entry");
+    refused(&[pax(&[&format!("path={}", "p".repeat(5000))]), file()], "a path of more than");
+    refused(&[pax(&["LIBARCHIVE.xattr.user.a=***"]), file()], "extended attribute");
     refused(&[entry("", b'0', b"")], "an entry without a name");
     let seen = walk(&[pax(&["path=a\n9 path=x", "path="]), entry("short", b'0', b"")]).expect("well-formed");
     assert_eq!(seen[0].0, "short", "an empty value takes a record back");
@@ -168,10 +120,7 @@ fn malformed_extended_headers_are_errors() {
 #[test]
 fn sizes_never_become_memory() {
     for (kind, size) in [(b'x', 1 << 31), (b'L', 1 << 30), (b'g', 1 << 33)] {
-        refused(
-            &[block("big", kind, &octal(size))],
-            "an extended header of more than",
-        );
+        refused(&[block("big", kind, &octal(size))], "an extended header of more than");
     }
     let negative = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
     refused(&[block("f", b'0', negative)], "bad size");
@@ -179,55 +128,28 @@ fn sizes_never_become_memory() {
     let huge = b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff";
     let error = walk(&[block("f", b'0', huge)]).expect_err("cut short");
     assert!(matches!(error, Error::Truncated(inside) if inside.contains("\"f\"")));
-    let records: String = (0..40_000)
-        .map(|number| record(&format!("k{number}=v")))
-        .collect();
-    refused(
-        &[entry("x", b'x', records.as_bytes()), entry("f", b'0', b"")],
-        "too many records",
-    );
+    let records: String = (0..40_000).map(|number| record(&format!("k{number}=v"))).collect();
+    refused(&[entry("x", b'x', records.as_bytes()), entry("f", b'0', b"")], "too many records");
 }
 
 #[test]
 fn sparse_maps_are_checked() {
     let file = |body: &[u8]| entry("f", b'0', body);
     let sparse = |map: &str, size: &str, body: &[u8]| {
-        vec![
-            pax(&[
-                &format!("GNU.sparse.map={map}"),
-                &format!("GNU.sparse.size={size}"),
-            ]),
-            file(body),
-        ]
+        vec![pax(&[&format!("GNU.sparse.map={map}"), &format!("GNU.sparse.size={size}")]), file(body)]
     };
-    assert_eq!(
-        walk(&sparse("0,2,10,2,20,0", "20", b"abcd")).expect("well-formed"),
-        [("f".to_owned(), 20)]
-    );
+    assert_eq!(walk(&sparse("0,2,10,2,20,0", "20", b"abcd")).expect("well-formed"), [("f".to_owned(), 20)]);
     refused(&sparse("0,3,2,1", "20", b"abcd"), "overlapping");
     refused(&sparse("10,2,0,2", "20", b"abcd"), "overlapping");
     refused(&sparse("0,4", "3", b"abcd"), "misplaced");
     refused(&sparse("0,18446744073709551615,1,1", "20", b"abcd"), "misplaced");
-    refused(
-        &sparse("0,2", "20", b"abcd"),
-        "a sparse map of 2 bytes over content of 4",
-    );
+    refused(&sparse("0,2", "20", b"abcd"), "a sparse map of 2 bytes over content of 4");
     refused(&sparse("0,2,3", "20", b"ab"), "bad sparse map");
     refused(&sparse("0,x", "20", b"ab"), "bad sparse map");
     refused(&sparse("0,2", "-1", b"ab"), "without a proper file size");
-    refused(
-        &[pax(&["GNU.sparse.numbytes=1", "GNU.sparse.offset=0"]), file(b"a")],
-        "bad sparse map",
-    );
-    refused(
-        &[pax(&["GNU.sparse.major=2", "GNU.sparse.minor=0"]), file(b"")],
-        "unknown version",
-    );
-    let inside = [
-        "GNU.sparse.major=1",
-        "GNU.sparse.minor=0",
-        "GNU.sparse.realsize=8",
-    ];
+    refused(&[pax(&["GNU.sparse.numbytes=1", "GNU.sparse.offset=0"]), file(b"a")], "bad sparse map");
+    refused(&[pax(&["GNU.sparse.major=2", "GNU.sparse.minor=0"]), file(b"")], "unknown version");
+    let inside = ["GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=8"];
     refused(&[pax(&inside), file(b"99999999\n")], "too many extents");
     refused(&[pax(&inside), file(b"1\n0\n")], "bad sparse map");
     refused(&[pax(&inside), entry("d", b'5', b"")], "not a file");
@@ -248,11 +170,7 @@ fn sparse_maps_are_checked() {
 fn an_archive_can_be_cut_anywhere() {
     let mut writer = Writer::new(Vec::new());
     for name in ["a".to_owned(), "b".repeat(300)] {
-        let header = Header {
-            path: name.into_bytes(),
-            size: 700,
-            ..Header::default()
-        };
+        let header = Header { path: name.into_bytes(), size: 700, ..Header::default() };
         writer.append(&header, &[1; 700][..]).expect("append");
     }
     let whole = writer.finish().expect("finish");
@@ -271,10 +189,7 @@ fn an_archive_can_be_cut_anywhere() {
         };
         match result {
             // At the end of an entry, or one end block.
-            Ok(marked) => assert!(
-                length % 512 == 0 && marked == (length + 512 >= whole.len()),
-                "{length}"
-            ),
+            Ok(marked) => assert!(length % 512 == 0 && marked == (length + 512 >= whole.len()), "{length}"),
             Err(Error::Truncated(_) | Error::Malformed { .. }) => {}
             Err(other) => panic!("{length}: {other}"),
         }
@@ -289,8 +204,5 @@ fn other_bytes_are_no_archive() {
         assert!(error.contains("not a tar header"), "{error}");
         assert!(reader.next().is_err(), "an error is not forgotten");
     }
-    refused(
-        &[entry("f", b'0', b""), vec![0; 512], entry("g", b'0', b"")],
-        "in the middle",
-    );
+    refused(&[entry("f", b'0', b""), vec![0; 512], entry("g", b'0', b"")], "in the middle");
 }

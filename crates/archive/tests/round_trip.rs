@@ -9,10 +9,7 @@ use proptest::{
 };
 
 fn text(longest: usize) -> impl Strategy<Value = Vec<u8>> {
-    vec(
-        prop_oneof![1 => 1_u8..=255, 3 => Just(b'/'), 8 => b'a'..=b'z'],
-        1..longest,
-    )
+    vec(prop_oneof![1 => 1_u8..=255, 3 => Just(b'/'), 8 => b'a'..=b'z'], 1..longest)
 }
 
 fn header() -> impl Strategy<Value = Header> {
@@ -25,10 +22,7 @@ fn header() -> impl Strategy<Value = Header> {
         Just(Kind::BlockDevice),
         Just(Kind::Fifo),
     ];
-    let time = (
-        any::<i64>().prop_map(|seconds| seconds >> 4),
-        0..1_000_000_000_u32,
-    );
+    let time = (any::<i64>().prop_map(|seconds| seconds >> 4), 0..1_000_000_000_u32);
     let name = vec(prop_oneof![1_u8..=60, 62_u8..=255], 1..40);
     (
         text(400),
@@ -40,27 +34,21 @@ fn header() -> impl Strategy<Value = Header> {
         (0..4096_u32, 0..1_048_576_u32),
         btree_map(name, vec(any::<u8>(), 0..99), 0..3),
     )
-        .prop_map(
-            |(path, kind, mode, (uid, gid), (seconds, nanoseconds), link, device, xattrs)| {
-                let devices = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-                Header {
-                    path,
-                    kind,
-                    mode,
-                    uid,
-                    gid,
-                    mtime: Time { seconds, nanoseconds },
-                    link: if matches!(kind, Kind::HardLink | Kind::Symlink) {
-                        link
-                    } else {
-                        Vec::new()
-                    },
-                    device: if devices { device } else { (0, 0) },
-                    xattrs,
-                    ..Header::default()
-                }
-            },
-        )
+        .prop_map(|(path, kind, mode, (uid, gid), (seconds, nanoseconds), link, device, xattrs)| {
+            let devices = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
+            Header {
+                path,
+                kind,
+                mode,
+                uid,
+                gid,
+                mtime: Time { seconds, nanoseconds },
+                link: if matches!(kind, Kind::HardLink | Kind::Symlink) { link } else { Vec::new() },
+                device: if devices { device } else { (0, 0) },
+                xattrs,
+                ..Header::default()
+            }
+        })
 }
 
 proptest! {

@@ -29,10 +29,7 @@ pub(crate) struct Autostart {
 impl Autostart {
     /// Whether starting a daemon would cure `error`.
     pub(crate) fn helps(&self, host: &Host, error: &io::Error) -> bool {
-        let nobody = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        );
+        let nobody = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
         self.allowed && nobody && host.is_default() && rustix::process::geteuid().is_root()
     }
 
@@ -59,17 +56,9 @@ impl Autostart {
         let end = Instant::now() + PATIENCE;
         while UnixStream::connect(socket).is_err() {
             // One that lost the race to another daemon ends too; that other one is then waited for.
-            let ended = daemon
-                .try_wait()
-                .ok()
-                .flatten()
-                .is_some_and(|status| !status.success());
+            let ended = daemon.try_wait().ok().flatten().is_some_and(|status| !status.success());
             if Instant::now() > end || (ended && !soon(socket)) {
-                let why = if ended {
-                    "it ended"
-                } else {
-                    "it does not listen after 5 s"
-                };
+                let why = if ended { "it ended" } else { "it does not listen after 5 s" };
                 return Err(Error::Connect(format!(
                     "the knarr daemon was started, but {why}; the end of {}:\n{}",
                     log_path.display(),

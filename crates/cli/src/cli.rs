@@ -86,17 +86,10 @@ fn shell(text: &str) -> Result<clap_complete::Shell, String> {
 /// Reads the command line, does what it says and returns the exit code. The first word is the program's own name;
 /// `service` is what `daemon` takes, for help, completions and manual pages.
 pub fn main(args: &[String], service: Command) -> u8 {
-    let name = args
-        .first()
-        .and_then(|path| path.rsplit('/').next())
-        .unwrap_or_default();
+    let name = args.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     let program = if name == "docker" { "docker" } else { "knarr" };
     let root = command().name(program);
-    let typed = match root
-        .clone()
-        .try_get_matches_from(args)
-        .and_then(|m| Typed::from_arg_matches(&m))
-    {
+    let typed = match root.clone().try_get_matches_from(args).and_then(|m| Typed::from_arg_matches(&m)) {
         Ok(typed) => typed,
         Err(e) => return not_understood(&e, root, program, &args[1..]),
     };
@@ -112,37 +105,30 @@ fn command() -> Command {
 }
 
 fn help_flag() -> Arg {
-    Arg::new("help")
-        .long("help")
-        .global(true)
-        .action(ArgAction::Help)
-        .help("Print usage")
+    Arg::new("help").long("help").global(true).action(ArgAction::Help).help("Print usage")
 }
 
 /// Flags as Go's clients read them: a flag may be said again, takes the next word whatever it looks like, and one
 /// without a value may be given one (`--rm=false`).
 fn go_flags(command: Command) -> Command {
-    command
-        .args_override_self(true)
-        .disable_help_subcommand(true)
-        .mut_args(|arg| {
-            if arg.is_positional() {
-                return arg;
+    command.args_override_self(true).disable_help_subcommand(true).mut_args(|arg| {
+        if arg.is_positional() {
+            return arg;
+        }
+        match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .default_value("false")
+                .value_parser(go_bool),
+            ArgAction::Set | ArgAction::Append if !arg.is_require_equals_set() => {
+                arg.allow_hyphen_values(true)
             }
-            match arg.get_action() {
-                ArgAction::SetTrue => arg
-                    .action(ArgAction::Set)
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .default_value("false")
-                    .value_parser(go_bool),
-                ArgAction::Set | ArgAction::Append if !arg.is_require_equals_set() => {
-                    arg.allow_hyphen_values(true)
-                }
-                _ => arg,
-            }
-        })
+            _ => arg,
+        }
+    })
 }
 
 fn go_bool(text: &str) -> Result<bool, String> {
@@ -162,12 +148,7 @@ fn not_understood(error: &clap::Error, mut root: Command, program: &str, args: &
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
             | ErrorKind::MissingSubcommand
     ) {
-        return exit_code(
-            Plain::Out
-                .write_all(found.help().as_bytes())
-                .map(|()| 0)
-                .map_err(Error::from),
-        );
+        return exit_code(Plain::Out.write_all(found.help().as_bytes()).map(|()| 0).map_err(Error::from));
     }
     let (text, code) = found.complain(error, args);
     exit_code(Err(Error::Status { message: text, code }))
@@ -189,9 +170,7 @@ fn act(typed: Typed, mut root: Command, service: Command, program: &'static str)
         Some(Typable::Verb(verb)) => talk(&global, verb, program),
         Some(Typable::Daemon(rest)) => {
             let flags = rest.flags.join(" ");
-            Err(message(
-                format!("say 'daemon' first: {program} daemon {flags}").trim_end(),
-            ))
+            Err(message(format!("say 'daemon' first: {program} daemon {flags}").trim_end()))
         }
         Some(Typable::Completion(wanted)) => {
             let mut script = Vec::new();
@@ -203,10 +182,7 @@ fn act(typed: Typed, mut root: Command, service: Command, program: &'static str)
         Some(Typable::Man(man)) => {
             let root = root.mut_subcommand("daemon", |_| service);
             clap_mangen::generate_to(root, &man.directory).map_err(|e| {
-                message(format!(
-                    "cannot write the manual pages to {}: {e}",
-                    man.directory.display()
-                ))
+                message(format!("cannot write the manual pages to {}: {e}", man.directory.display()))
             })?;
             Ok(0)
         }
@@ -216,14 +192,9 @@ fn act(typed: Typed, mut root: Command, service: Command, program: &'static str)
 fn talk(global: &Global, verb: Verb, program: &'static str) -> Result<u8> {
     let refused =
         std::env::var_os("KNARR_NO_AUTOSTART").is_some_and(|value| !value.is_empty() && value != "0");
-    let autostart = Autostart {
-        allowed: !global.no_autostart && !refused,
-        program,
-    };
+    let autostart = Autostart { allowed: !global.no_autostart && !refused, program };
     let client = Rc::new(Client::new(Host::choose(global.host.as_deref())?, autostart));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = tokio::task::LocalSet::new().block_on(&runtime, verb.run(&Context { client, program }));
     // A thread may still be reading the terminal.
     runtime.shutdown_background();
@@ -250,11 +221,8 @@ mod tests {
     fn complaint(line: &str) -> (String, u8) {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let mut root = command().name("docker");
-        let error = root
-            .clone()
-            .try_get_matches_from(&args)
-            .and_then(|m| Typed::from_arg_matches(&m))
-            .unwrap_err();
+        let error =
+            root.clone().try_get_matches_from(&args).and_then(|m| Typed::from_arg_matches(&m)).unwrap_err();
         root.build();
         let (text, code) = Found::by(&root, "docker", &args[1..]).complain(&error, &args[1..]);
         (text.lines().next().unwrap_or_default().to_owned(), code)
@@ -270,27 +238,11 @@ mod tests {
         for (line, want, code) in [
             ("docker run --bogus busybox", "unknown flag: --bogus", 125),
             ("docker ps -xa", "unknown shorthand flag: 'x' in -xa", 125),
-            (
-                "docker run",
-                "docker: 'docker run' requires at least 1 argument",
-                1,
-            ),
-            (
-                "docker exec a",
-                "docker: 'docker exec' requires at least 2 arguments",
-                1,
-            ),
+            ("docker run", "docker: 'docker run' requires at least 1 argument", 1),
+            ("docker exec a", "docker: 'docker exec' requires at least 2 arguments", 1),
             ("docker ps extra", "docker: 'docker ps' accepts no arguments", 1),
-            (
-                "docker rename x",
-                "docker: 'docker rename' requires 2 arguments",
-                1,
-            ),
-            (
-                "docker images a b",
-                "docker: 'docker images' requires at most 1 argument",
-                1,
-            ),
+            ("docker rename x", "docker: 'docker rename' requires 2 arguments", 1),
+            ("docker images a b", "docker: 'docker images' requires at most 1 argument", 1),
             (
                 "docker run -m foo busybox",
                 "invalid argument \"foo\" for \"-m, --memory\" flag: invalid size: 'foo'",
@@ -309,11 +261,7 @@ mod tests {
                 125,
             ),
             ("docker nosuch", "docker: unknown command: docker nosuch", 1),
-            (
-                "docker container nosuch",
-                "docker: unknown command: docker container nosuch",
-                1,
-            ),
+            ("docker container nosuch", "docker: unknown command: docker container nosuch", 1),
         ] {
             assert_eq!(complaint(line), (want.to_owned(), code), "{line}");
         }
@@ -322,9 +270,7 @@ mod tests {
     #[test]
     fn flags_end_where_the_image_stands() {
         let read = |line: &str| {
-            command()
-                .try_get_matches_from(line.split(' '))
-                .map(|m| Typed::from_arg_matches(&m).unwrap())
+            command().try_get_matches_from(line.split(' ')).map(|m| Typed::from_arg_matches(&m).unwrap())
         };
         for line in [
             "knarr run -it --rm=false busybox sh --rm -x --bogus",

@@ -103,9 +103,7 @@ impl Client {
 
     /// Tells something, and expects nothing worth reading.
     pub(crate) async fn post_value(&self, path: &str, body: &impl Serialize) -> Result<()> {
-        collect(self.send(Method::POST, path, json(body)?).await?)
-            .await
-            .map(drop)
+        collect(self.send(Method::POST, path, json(body)?).await?).await.map(drop)
     }
 
     /// Removes and decodes the answer.
@@ -121,11 +119,7 @@ impl Client {
     /// Asks on a connection of its own for an answer that comes bit by bit.
     pub(crate) async fn open(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
         let path = format!("/v{}{path}", self.version().await?);
-        let answer = self
-            .connect()
-            .await?
-            .send_request(request(method, &path, body)?)
-            .await?;
+        let answer = self.connect().await?.send_request(request(method, &path, body)?).await?;
         refuse_errors(answer).await
     }
 
@@ -140,12 +134,8 @@ impl Client {
     pub(crate) async fn hijack(&self, path: &str, body: Body) -> Result<Hijacked> {
         let path = format!("/v{}{path}", self.version().await?);
         let mut request = request(Method::POST, &path, body)?;
-        request
-            .headers_mut()
-            .insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
-        request
-            .headers_mut()
-            .insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
+        request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        request.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("tcp"));
         let answer = self.connect().await?.send_request(request).await?;
         let answer = refuse_errors(answer).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -199,10 +189,8 @@ async fn speak<S>(stream: S) -> io::Result<SendRequest<Body>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::Builder::new()
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
+    let (sender, connection) =
+        http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Its errors reach the one who waits for the answer.
     tokio::spawn(connection.with_upgrades());
     Ok(sender)
@@ -253,10 +241,7 @@ async fn refuse_errors(answer: Response<Incoming>) -> Result<Response<Incoming>>
             text => text.to_owned(),
         },
     };
-    Err(Error::Daemon {
-        status: status.as_u16(),
-        message,
-    })
+    Err(Error::Daemon { status: status.as_u16(), message })
 }
 
 async fn collect(answer: Response<Incoming>) -> Result<Bytes> {
@@ -355,12 +340,7 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = [
-            ("a", Some("x y/z".into())),
-            ("b", None),
-            ("c", flag(true)),
-            ("d", flag(false)),
-        ];
+        let query = [("a", Some("x y/z".into())), ("b", None), ("c", flag(true)), ("d", flag(false))];
         assert_eq!(with_query("/p", &query), "/p?a=x%20y%2Fz&c=1");
     }
 }

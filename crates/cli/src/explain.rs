@@ -18,23 +18,13 @@ impl Look {
     pub(crate) fn of_terminal() -> Look {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
-        let width = size
-            .map(|size| usize::from(size.ws_col))
-            .filter(|width| *width > 0)
-            .unwrap_or(100);
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(100);
         let quiet = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Look {
-            width: width.clamp(60, 160),
-            colour: terminal && !quiet,
-        }
+        Look { width: width.clamp(60, 160), colour: terminal && !quiet }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -64,18 +54,11 @@ pub(crate) fn draw(timeline: &Timeline, look: Look) -> String {
     let Some(zero) = steps.first().map(|step| step.start) else {
         return "the daemon kept no steps for this start\n".into();
     };
-    let end = steps
-        .iter()
-        .map(|step| step.start.saturating_add(step.took))
-        .max()
-        .unwrap_or(zero);
+    let end = steps.iter().map(|step| step.start.saturating_add(step.took)).max().unwrap_or(zero);
     let span = (end - zero).max(1);
     let bar_width = (look.width / 4).clamp(12, 32);
     let mut out = String::new();
-    let title = format!(
-        "{:>9} {:>9}  {:<bar_width$}  {:<8}  step",
-        "at ms", "took ms", "", "room"
-    );
+    let title = format!("{:>9} {:>9}  {:<bar_width$}  {:<8}  step", "at ms", "took ms", "", "room");
     let _ = writeln!(out, "{}", look.paint("2", title.trim_end()));
     for step in &steps {
         line(&mut out, step, zero, span, bar_width, look);
@@ -92,19 +75,8 @@ fn line(out: &mut String, step: &Step, zero: u64, span: u64, bar_width: usize, l
     let indent = 9 + 1 + 9 + 2 + bar_width + 2 + 8 + 2;
     let room_left = look.width.saturating_sub(indent).max(20);
     let what = look.paint("1", &cut(&step.what, room_left));
-    let _ = writeln!(
-        out,
-        "{:>9} {:>9}  {bar}  {name}  {what}",
-        millis(begin),
-        millis(step.took)
-    );
-    let label = step
-        .details
-        .iter()
-        .map(|(key, _)| key.chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(16);
+    let _ = writeln!(out, "{:>9} {:>9}  {bar}  {name}  {what}", millis(begin), millis(step.took));
+    let label = step.details.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0).min(16);
     for (key, value) in &step.details {
         let left = look.width.saturating_sub(DETAILS + label + 4);
         for (at, part) in fold(value, left.max(16)).iter().enumerate() {
@@ -133,22 +105,12 @@ fn bar(begin: u64, took: u64, span: u64, width: usize) -> String {
 }
 
 fn summary(out: &mut String, steps: &[&Step], span: u64, look: Look) {
-    let rooms = [
-        Room::Engine,
-        Room::Snapshot,
-        Room::Network,
-        Room::Shim,
-        Room::Runtime,
-        Room::Init,
-    ];
+    let rooms = [Room::Engine, Room::Snapshot, Room::Network, Room::Shim, Room::Runtime, Room::Init];
     let parts: Vec<String> = rooms
         .into_iter()
         .filter_map(|of| {
-            let mine: Vec<_> = steps
-                .iter()
-                .filter(|step| step.room == of)
-                .map(|s| (s.start, s.start + s.took))
-                .collect();
+            let mine: Vec<_> =
+                steps.iter().filter(|step| step.room == of).map(|s| (s.start, s.start + s.took)).collect();
             let (name, colour) = room(of);
             (!mine.is_empty()).then(|| format!("{} {}", look.paint(colour, name), millis(covered(mine))))
         })
@@ -214,9 +176,7 @@ fn shorten(text: &str) -> String {
 
 /// What a container or an image named must not steer the terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -225,32 +185,14 @@ mod tests {
 
     fn step(start: u64, took: u64, room: Room, what: &str, details: &[(&str, &str)]) -> Step {
         let details = details.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Step {
-            start,
-            took,
-            room,
-            what: what.into(),
-            details,
-        }
+        Step { start, took, room, what: what.into(), details }
     }
 
     fn sample() -> Timeline {
         Timeline {
             steps: vec![
-                step(
-                    1_000_000,
-                    1_000_000,
-                    Room::Engine,
-                    "resolve image",
-                    &[("name", "busybox:latest")],
-                ),
-                step(
-                    2_000_000,
-                    2_000_000,
-                    Room::Shim,
-                    "mount overlay",
-                    &[("lower", "/a:/b")],
-                ),
+                step(1_000_000, 1_000_000, Room::Engine, "resolve image", &[("name", "busybox:latest")]),
+                step(2_000_000, 2_000_000, Room::Shim, "mount overlay", &[("lower", "/a:/b")]),
                 step(4_000_000, 10_000, Room::Init, "exec\x1b[2J", &[]),
             ],
         }
@@ -258,13 +200,7 @@ mod tests {
 
     #[test]
     fn a_timeline_drawn_plainly() {
-        let text = draw(
-            &sample(),
-            Look {
-                width: 80,
-                colour: false,
-            },
-        );
+        let text = draw(&sample(), Look { width: 80, colour: false });
         let want = "    at ms   took ms                        room      step
     0.000     1.000  ██████▋·············  engine    resolve image
                        name  busybox:latest
@@ -278,36 +214,9 @@ mod tests {
 
     #[test]
     fn colours_only_where_they_are_welcome() {
-        assert!(
-            !draw(
-                &sample(),
-                Look {
-                    width: 80,
-                    colour: false
-                }
-            )
-            .contains('\x1b')
-        );
-        assert!(
-            draw(
-                &sample(),
-                Look {
-                    width: 80,
-                    colour: true
-                }
-            )
-            .contains("\x1b[34mengine")
-        );
-        assert!(
-            draw(
-                &Timeline::default(),
-                Look {
-                    width: 80,
-                    colour: true
-                }
-            )
-            .contains("no steps")
-        );
+        assert!(!draw(&sample(), Look { width: 80, colour: false }).contains('\x1b'));
+        assert!(draw(&sample(), Look { width: 80, colour: true }).contains("\x1b[34mengine"));
+        assert!(draw(&Timeline::default(), Look { width: 80, colour: true }).contains("no steps"));
     }
 
     #[test]

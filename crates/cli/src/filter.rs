@@ -14,10 +14,9 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Filter, String> {
         match text.split_once('=') {
-            Some((name, value)) => Ok(Filter {
-                name: name.trim().to_ascii_lowercase(),
-                value: value.trim().to_owned(),
-            }),
+            Some((name, value)) => {
+                Ok(Filter { name: name.trim().to_ascii_lowercase(), value: value.trim().to_owned() })
+            }
             None => Err("bad format of filter (expected name=value)".into()),
         }
     }
@@ -26,16 +25,11 @@ impl FromStr for Filter {
 /// All conditions as the API takes them; nothing without any.
 pub(crate) fn query<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> Option<String> {
     let mut all = api::Filters::default();
-    filters
-        .into_iter()
-        .for_each(|filter| all.add(&filter.name, &filter.value));
+    filters.into_iter().for_each(|filter| all.add(&filter.name, &filter.value));
     (!all.0.is_empty()).then(|| all.to_json())
 }
 
 /// The condition that a name matches.
 pub(crate) fn reference(pattern: &str) -> Filter {
-    Filter {
-        name: "reference".into(),
-        value: pattern.to_owned(),
-    }
+    Filter { name: "reference".into(), value: pattern.to_owned() }
 }

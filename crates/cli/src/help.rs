@@ -21,11 +21,7 @@ pub(crate) struct Found<'a> {
 impl<'a> Found<'a> {
     /// The command that the arguments name, as deep as they do.
     pub(crate) fn by(root: &'a Command, program: &str, args: &[String]) -> Found<'a> {
-        let mut found = Found {
-            root,
-            words: vec![program.to_owned()],
-            command: root,
-        };
+        let mut found = Found { root, words: vec![program.to_owned()], command: root };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             if let Some(flag) = arg.strip_prefix('-') {
@@ -55,11 +51,7 @@ impl<'a> Found<'a> {
     fn usage(&self) -> String {
         let command = self.command;
         let rest = if command.has_subcommands() {
-            if self.words.len() == 1 {
-                "[OPTIONS] COMMAND".into()
-            } else {
-                "COMMAND".into()
-            }
+            if self.words.len() == 1 { "[OPTIONS] COMMAND".into() } else { "COMMAND".into() }
         } else {
             let flags = command
                 .get_arguments()
@@ -76,15 +68,9 @@ impl<'a> Found<'a> {
 
     /// The whole help text.
     pub(crate) fn help(&self) -> String {
-        let width = terminal::size()
-            .map_or(80, |(_, columns)| usize::from(columns))
-            .clamp(40, 200);
+        let width = terminal::size().map_or(80, |(_, columns)| usize::from(columns)).clamp(40, 200);
         let mut out = format!("{}\n\n", self.usage().trim_end());
-        let about = self
-            .command
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let about = self.command.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(out, "{about}");
         let names = self.names();
         if names.len() > 1 {
@@ -93,11 +79,8 @@ impl<'a> Found<'a> {
         self.commands(&mut out);
         self.options(&mut out, width);
         if self.command.has_subcommands() {
-            let _ = writeln!(
-                out,
-                "\nRun '{} COMMAND --help' for more information on a command.",
-                self.path()
-            );
+            let _ =
+                writeln!(out, "\nRun '{} COMMAND --help' for more information on a command.", self.path());
         }
         out
     }
@@ -117,26 +100,18 @@ impl<'a> Found<'a> {
             }
         }
         names.extend(
-            self.root
-                .get_subcommands()
-                .filter(same)
-                .map(|c| format!("{} {}", self.words[0], c.get_name())),
+            self.root.get_subcommands().filter(same).map(|c| format!("{} {}", self.words[0], c.get_name())),
         );
         names
     }
 
     fn commands(&self, out: &mut String) {
-        let mut rest: Vec<&Command> = self
-            .command
-            .get_subcommands()
-            .filter(|c| !c.is_hide_set())
-            .collect();
+        let mut rest: Vec<&Command> = self.command.get_subcommands().filter(|c| !c.is_hide_set()).collect();
         rest.sort_by_key(|c| c.get_name());
         let mut sections: Vec<(&str, Vec<&Command>)> = Vec::new();
         if self.words.len() == 1 {
-            let common = COMMON
-                .iter()
-                .filter_map(|name| rest.iter().find(|c| c.get_name() == *name).copied());
+            let common =
+                COMMON.iter().filter_map(|name| rest.iter().find(|c| c.get_name() == *name).copied());
             sections.push(("Common Commands", common.collect()));
             let (groups, plain) = rest.into_iter().partition(|c| c.has_subcommands());
             sections.push(("Management Commands", groups));
@@ -154,26 +129,15 @@ impl<'a> Found<'a> {
     }
 
     fn options(&self, out: &mut String, width: usize) {
-        let mut flags: Vec<&Arg> = self
-            .command
-            .get_arguments()
-            .filter(|a| !a.is_positional() && !a.is_hide_set())
-            .collect();
+        let mut flags: Vec<&Arg> =
+            self.command.get_arguments().filter(|a| !a.is_positional() && !a.is_hide_set()).collect();
         // Docker's help names itself only where a flag took the short form of it.
         flags.retain(|a| a.get_id() != "help");
         flags.sort_by_key(|a| a.get_long().unwrap_or_default());
         if flags.is_empty() {
             return;
         }
-        let _ = writeln!(
-            out,
-            "\n{}:",
-            if self.words.len() == 1 {
-                "Global Options"
-            } else {
-                "Options"
-            }
-        );
+        let _ = writeln!(out, "\n{}:", if self.words.len() == 1 { "Global Options" } else { "Options" });
         let heads: Vec<String> = flags.iter().map(|a| head(a)).collect();
         let column = heads.iter().map(String::len).max().unwrap_or(0) + 3;
         for (flag, head) in flags.iter().zip(&heads) {
@@ -214,24 +178,13 @@ impl<'a> Found<'a> {
                 if value.is_empty() && error.kind() == ErrorKind::InvalidValue {
                     return self.flag_error(&needs_argument(arg, args));
                 }
-                let why = std::error::Error::source(error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                self.flag_error(&format!(
-                    "invalid argument {value:?} for \"{}\" flag: {why}",
-                    display(arg)
-                ))
+                let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                self.flag_error(&format!("invalid argument {value:?} for \"{}\" flag: {why}", display(arg)))
             }
             ErrorKind::MissingRequiredArgument | ErrorKind::WrongNumberOfValues | ErrorKind::TooFewValues => {
                 self.arity_error()
             }
-            _ => (
-                format!(
-                    "{path}: {}",
-                    error.to_string().trim_start_matches("error: ").trim_end()
-                ),
-                1,
-            ),
+            _ => (format!("{path}: {}", error.to_string().trim_start_matches("error: ").trim_end()), 1),
         }
     }
 
@@ -246,22 +199,12 @@ impl<'a> Found<'a> {
 
     fn flag_error(&self, what: &str) -> (String, u8) {
         let path = self.path();
-        (
-            format!(
-                "{what}\n\n{}\n\nRun '{path} --help' for more information",
-                self.usage()
-            ),
-            125,
-        )
+        (format!("{what}\n\n{}\n\nRun '{path} --help' for more information", self.usage()), 125)
     }
 
     fn unknown_command(&self, word: &str) -> (String, u8) {
         let (program, path) = (&self.words[0], self.path());
-        let usage = if self.words.len() > 1 {
-            format!("Usage:  {path}\n\n")
-        } else {
-            String::new()
-        };
+        let usage = if self.words.len() > 1 { format!("Usage:  {path}\n\n") } else { String::new() };
         (
             format!(
                 "{program}: unknown command: {path} {word}\n\n{usage}Run '{path} --help' for more information"
@@ -294,26 +237,12 @@ impl<'a> Found<'a> {
 
 /// How many positional words a command takes; the most is none where there is no end.
 fn arity(command: &Command) -> (usize, Option<usize>) {
-    command
-        .get_positionals()
-        .fold((0, Some(0)), |(least, most), arg| {
-            let range = arg.get_num_args().unwrap_or_else(|| 1.into());
-            let least = least
-                + if arg.is_required_set() {
-                    range.min_values().max(1)
-                } else {
-                    0
-                };
-            let endless = range.max_values() == usize::MAX || matches!(arg.get_action(), ArgAction::Append);
-            (
-                least,
-                if endless {
-                    None
-                } else {
-                    most.map(|most| most + range.max_values())
-                },
-            )
-        })
+    command.get_positionals().fold((0, Some(0)), |(least, most), arg| {
+        let range = arg.get_num_args().unwrap_or_else(|| 1.into());
+        let least = least + if arg.is_required_set() { range.min_values().max(1) } else { 0 };
+        let endless = range.max_values() == usize::MAX || matches!(arg.get_action(), ArgAction::Append);
+        (least, if endless { None } else { most.map(|most| most + range.max_values()) })
+    })
 }
 
 fn needs_argument(arg: Option<&Arg>, args: &[String]) -> String {
@@ -331,14 +260,11 @@ fn needs_argument(arg: Option<&Arg>, args: &[String]) -> String {
 
 fn display(arg: Option<&Arg>) -> String {
     let long = arg.and_then(Arg::get_long).unwrap_or_default();
-    arg.and_then(Arg::get_short)
-        .map_or(format!("--{long}"), |short| format!("-{short}, --{long}"))
+    arg.and_then(Arg::get_short).map_or(format!("--{long}"), |short| format!("-{short}, --{long}"))
 }
 
 fn head(arg: &Arg) -> String {
-    let mut out = arg
-        .get_short()
-        .map_or("      ".to_owned(), |short| format!("  -{short}, "));
+    let mut out = arg.get_short().map_or("      ".to_owned(), |short| format!("  -{short}, "));
     let _ = write!(out, "--{}", arg.get_long().unwrap_or_default());
     if !arg.is_require_equals_set()
         && let Some([name]) = arg.get_value_names()
@@ -350,19 +276,10 @@ fn head(arg: &Arg) -> String {
 
 /// Lines of `width` less five; the last one may use the five, so that no single short word is left over.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut rest: Vec<char> = text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .collect();
+    let mut rest: Vec<char> = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
     let mut lines = Vec::new();
     while rest.len() >= width {
-        let Some(end) = rest[..width - 5]
-            .iter()
-            .rposition(|c| *c == ' ')
-            .filter(|end| *end > 0)
-        else {
+        let Some(end) = rest[..width - 5].iter().rposition(|c| *c == ' ').filter(|end| *end > 0) else {
             break;
         };
         lines.push(rest[..end].iter().collect());

@@ -22,11 +22,7 @@ impl Host {
     /// The address that the flag names, else `KNARR_HOST`, else `DOCKER_HOST`, else the default socket.
     pub(crate) fn choose(flag: Option<&str>) -> Result<Host> {
         let env = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        match flag
-            .map(str::to_owned)
-            .or_else(|| env("KNARR_HOST"))
-            .or_else(|| env("DOCKER_HOST"))
-        {
+        match flag.map(str::to_owned).or_else(|| env("KNARR_HOST")).or_else(|| env("DOCKER_HOST")) {
             Some(text) => Host::parse(&text),
             None => Ok(Host::Unix(DEFAULT_SOCKET.into())),
         }
@@ -86,13 +82,7 @@ mod tests {
         assert_eq!(ok("tcp://127.0.0.1:99"), "tcp://127.0.0.1:99");
         assert_eq!(ok("tcp://localhost"), "tcp://localhost:2375");
         assert_eq!(ok("tcp://[::1]:1/"), "tcp://[::1]:1");
-        for bad in [
-            "tcp://10.0.0.1:1",
-            "ssh://x",
-            "/run/x.sock",
-            "tcp://localhost:x",
-            "http://localhost",
-        ] {
+        for bad in ["tcp://10.0.0.1:1", "ssh://x", "/run/x.sock", "tcp://localhost:x", "http://localhost"] {
             assert!(Host::parse(bad).is_err(), "{bad}");
         }
     }

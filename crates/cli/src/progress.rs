@@ -24,10 +24,7 @@ impl Lines {
         };
         let rest = self.kept.split_off(end + 1);
         let whole = std::mem::replace(&mut self.kept, rest);
-        let lines = whole
-            .split(|b| *b == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty());
+        let lines = whole.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
         lines.map(<[u8]>::to_vec).collect()
     }
 
@@ -63,17 +60,11 @@ fn one(line: &[u8], to: &mut Plain) -> Result<()> {
         return Err(message(said.error));
     }
     // A bar is redrawn many times a second; lines are enough to see that it goes on.
-    let moving = said
-        .progress_detail
-        .is_some_and(|detail| detail.current > 0 || detail.total > 0);
+    let moving = said.progress_detail.is_some_and(|detail| detail.current > 0 || detail.total > 0);
     if !said.stream.is_empty() {
         to.write_all(said.stream.as_bytes())?;
     } else if !moving && !said.status.is_empty() {
-        let id = if said.id.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", said.id)
-        };
+        let id = if said.id.is_empty() { String::new() } else { format!("{}: ", said.id) };
         writeln!(to, "{id}{}", said.status)?;
     }
     Ok(())
@@ -87,10 +78,7 @@ mod tests {
     fn lines_come_whole() {
         let mut lines = Lines::default();
         assert!(lines.feed(b"{\"a\"").is_empty());
-        assert_eq!(
-            lines.feed(b":1}\r\n{\"b\":2}\n{"),
-            [b"{\"a\":1}".to_vec(), b"{\"b\":2}".to_vec()]
-        );
+        assert_eq!(lines.feed(b":1}\r\n{\"b\":2}\n{"), [b"{\"a\":1}".to_vec(), b"{\"b\":2}".to_vec()]);
         assert_eq!(lines.rest(), Some(b"{".to_vec()));
     }
 }

@@ -87,11 +87,7 @@ impl Session {
             // Nothing will be sent: a program that reads sees the end.
             let _ = socket.shutdown(Shutdown::Write);
         }
-        Ok(Session {
-            output,
-            detached,
-            raw,
-        })
+        Ok(Session { output, detached, raw })
     }
 
     /// Waits until the other side closes or the user leaves, and gives the terminal back.
@@ -107,22 +103,14 @@ impl Session {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .stack_size(256 * 1024)
-        .spawn(work)
-        .map(drop)
+    std::thread::Builder::new().name(name.into()).stack_size(256 * 1024).spawn(work).map(drop)
 }
 
 fn show(mut socket: &UnixStream, framed: bool, early: &[u8], (out, err): (bool, bool)) -> io::Result<()> {
     let mut split = Split::new(out, err);
     let mut plain = if out { Plain::Out } else { Plain::Closed };
     let mut pass = |bytes: &[u8]| {
-        if framed {
-            split.feed(bytes)
-        } else {
-            plain.write_all(bytes)
-        }
+        if framed { split.feed(bytes) } else { plain.write_all(bytes) }
     };
     pass(early)?;
     let mut buffer = vec![0; 64 * 1024];

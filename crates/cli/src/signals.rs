@@ -54,9 +54,7 @@ impl Signals {
         tokio::task::spawn_local(async move {
             while let Some(name) = self.0.recv().await {
                 // A container that has just ended cannot be signalled; its exit code is on its way.
-                let _ = client
-                    .post(&format!("/containers/{}/kill?signal={name}", encode(&container)))
-                    .await;
+                let _ = client.post(&format!("/containers/{}/kill?signal={name}", encode(&container))).await;
             }
         });
     }

@@ -53,16 +53,12 @@ pub enum LogFormat {
 const OWN_RUNTIME: &str = "knarr";
 
 fn runtime(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text
-        .split_once('=')
-        .ok_or_else(|| format!("{text:?} is not NAME=PATH"))?;
+    let (name, path) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=PATH"))?;
     if name.is_empty() || name == OWN_RUNTIME {
         return Err(format!("a runtime cannot be called {name:?}"));
     }
     if !Path::new(path).is_absolute() {
-        return Err(format!(
-            "the path of runtime {name} must be absolute, not {path:?}"
-        ));
+        return Err(format!("the path of runtime {name} must be absolute, not {path:?}"));
     }
     Ok((name.to_owned(), PathBuf::from(path)))
 }
@@ -127,15 +123,10 @@ fn beside(here: &Path, name: &str) -> anyhow::Result<PathBuf> {
         folder.join("../lib/knarr").join(name),
     ];
     match places.iter().find(|place| place.is_file()) {
-        Some(place) => place
-            .canonicalize()
-            .with_context(|| format!("resolve {}", place.display())),
+        Some(place) => place.canonicalize().with_context(|| format!("resolve {}", place.display())),
         None => bail!(
             "{name} is not there: looked for {}. Install it beside {}",
-            places
-                .each_ref()
-                .map(|place| place.display().to_string())
-                .join(", "),
+            places.each_ref().map(|place| place.display().to_string()).join(", "),
             here.display()
         ),
     }
@@ -154,16 +145,9 @@ mod tests {
         std::fs::create_dir_all(&libexec).unwrap();
         let here = bin.join("knarr");
         let text = beside(&here, "knarr-shim").unwrap_err().to_string();
-        assert!(
-            text.contains("libexec/knarr/knarr-shim") && text.contains("lib/knarr"),
-            "{text}"
-        );
+        assert!(text.contains("libexec/knarr/knarr-shim") && text.contains("lib/knarr"), "{text}");
         std::fs::write(libexec.join("knarr-shim"), "").unwrap();
-        assert!(
-            beside(&here, "knarr-shim")
-                .unwrap()
-                .ends_with("libexec/knarr/knarr-shim")
-        );
+        assert!(beside(&here, "knarr-shim").unwrap().ends_with("libexec/knarr/knarr-shim"));
         std::fs::write(bin.join("knarr-shim"), "").unwrap();
         assert!(beside(&here, "knarr-shim").unwrap().ends_with("bin/knarr-shim"));
     }

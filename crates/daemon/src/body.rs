@@ -42,9 +42,7 @@ pub(crate) fn reply(status: StatusCode, kind: &'static str, bytes: impl Into<Byt
 pub(crate) fn with_type(status: StatusCode, kind: &'static str, body: Body) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }
 
@@ -72,9 +70,7 @@ pub(crate) fn must_be_json(headers: &hyper::HeaderMap) -> Result<()> {
     if essence.eq_ignore_ascii_case(api::JSON) {
         return Ok(());
     }
-    Err(Failure::invalid(format!(
-        "Content-Type specified ({kind}) must be 'application/json'"
-    )))
+    Err(Failure::invalid(format!("Content-Type specified ({kind}) must be 'application/json'")))
 }
 
 /// The whole body of a JSON request.
@@ -112,11 +108,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Must be read on a blocking thread.
     pub(crate) fn new(body: Incoming) -> Self {
-        Self {
-            body: Some(body),
-            runtime: tokio::runtime::Handle::current(),
-            piece: Bytes::new(),
-        }
+        Self { body: Some(body), runtime: tokio::runtime::Handle::current(), piece: Bytes::new() }
     }
 }
 

@@ -17,10 +17,7 @@ pub(crate) fn console_size([rows, columns]: [u16; 2]) -> Option<(u16, u16)> {
 
 /// Docker's check: a name is there.
 pub(crate) fn check_env(env: &[String]) -> Result<()> {
-    match env
-        .iter()
-        .find(|entry| entry.is_empty() || entry.starts_with('='))
-    {
+    match env.iter().find(|entry| entry.is_empty() || entry.starts_with('=')) {
         Some(entry) => Err(Failure::invalid(format!("invalid environment variable: {entry}"))),
         None => Ok(()),
     }
@@ -37,9 +34,7 @@ pub(crate) fn check_platform(asked: &str) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Failure::unsupported(format!(
-        "platform {asked} on a linux/{own} host"
-    )))
+    Err(Failure::unsupported(format!("platform {asked} on a linux/{own} host")))
 }
 
 /// Go's word for the host's architecture.
@@ -54,8 +49,6 @@ pub(crate) fn architecture() -> &'static str {
 
 /// The id of a network that is always there: its name in hex digits, so that it is the same in every engine.
 pub(crate) fn network_id(name: &str) -> String {
-    let digits = name
-        .bytes()
-        .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
+    let digits = name.bytes().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
     format!("{digits:0<64}")
 }

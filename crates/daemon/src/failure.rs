@@ -23,10 +23,7 @@ impl Failure {
     }
 
     pub(crate) fn unsupported(what: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("knarr does not support {what} yet"),
-        )
+        Self::new(StatusCode::NOT_IMPLEMENTED, format!("knarr does not support {what} yet"))
     }
 
     pub(crate) fn internal(what: impl std::fmt::Display) -> Self {

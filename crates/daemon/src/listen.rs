@@ -41,10 +41,7 @@ fn handed() -> anyhow::Result<Vec<Listener>> {
     if sockets.is_empty() {
         bail!("-H fd://: no sockets were handed over. Start knarr.socket, or use -H unix://PATH");
     }
-    let listener = |socket| Listener {
-        socket: UnixListener::from(socket),
-        file: None,
-    };
+    let listener = |socket| Listener { socket: UnixListener::from(socket), file: None };
     Ok(sockets.into_iter().map(listener).collect())
 }
 
@@ -65,10 +62,7 @@ fn unix(path: &Path) -> anyhow::Result<Listener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .with_context(|| format!("set the mode of {}", path.display()))?;
     let file = fs::symlink_metadata(path).with_context(|| format!("look at {}", path.display()))?;
-    Ok(Listener {
-        socket,
-        file: Some((path.to_owned(), (file.dev(), file.ino()))),
-    })
+    Ok(Listener { socket, file: Some((path.to_owned(), (file.dev(), file.ino()))) })
 }
 
 /// Removes a socket that a service left behind; one that answers stays.
@@ -79,10 +73,7 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("look at {}", path.display())),
     };
     if !file.file_type().is_socket() {
-        bail!(
-            "{} is there and is not a socket: remove it, or choose another -H",
-            path.display()
-        );
+        bail!("{} is there and is not a socket: remove it, or choose another -H", path.display());
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -91,10 +82,7 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) => {
             Err(error).with_context(|| format!("ask whether somebody answers on {}", path.display()))
         }
-        Ok(_) => bail!(
-            "another service answers on {}: stop it, or choose another -H",
-            path.display()
-        ),
+        Ok(_) => bail!("another service answers on {}: stop it, or choose another -H", path.display()),
     }
 }
 
@@ -102,9 +90,7 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
 /// name service.
 fn group_of_clients() -> Option<u32> {
     let groups = fs::read_to_string("/etc/group").ok()?;
-    ["docker", "knarr"]
-        .iter()
-        .find_map(|name| group_id(&groups, name))
+    ["docker", "knarr"].iter().find_map(|name| group_id(&groups, name))
 }
 
 fn group_id(groups: &str, name: &str) -> Option<u32> {

@@ -78,16 +78,9 @@ pub(crate) fn join(
 
 /// A frame as it goes over the wire.
 fn encode(tty: bool, stderr: bool, bytes: &Bytes) -> impl Buf + Send + use<> {
-    let stream = if stderr {
-        stdcopy::Stream::Stderr
-    } else {
-        stdcopy::Stream::Stdout
-    };
-    let header = if tty {
-        Bytes::new()
-    } else {
-        Bytes::copy_from_slice(&stdcopy::header(stream, bytes.len() as u32))
-    };
+    let stream = if stderr { stdcopy::Stream::Stderr } else { stdcopy::Stream::Stdout };
+    let header =
+        if tty { Bytes::new() } else { Bytes::copy_from_slice(&stdcopy::header(stream, bytes.len() as u32)) };
     header.chain(bytes.clone())
 }
 
@@ -164,15 +157,8 @@ impl Session {
             Some(streams) => (Some(streams.output), self.wants.stdin.then_some(streams.input)),
             None => (None, None),
         };
-        let output = Output {
-            tty: self.tty,
-            replay: self.replay,
-            live,
-        };
-        let keyboard = Keyboard {
-            input,
-            detach: self.tty.then(|| Detach::new(self.detach)),
-        };
+        let output = Output { tty: self.tty, replay: self.replay, live };
+        let keyboard = Keyboard { input, detach: self.tty.then(|| Detach::new(self.detach)) };
         (output, keyboard, self.closes_stdin && !self.tty)
     }
 }
@@ -346,11 +332,7 @@ pub(crate) async fn log(
 
 fn append(piece: &mut BytesMut, tty: bool, prefix: &str, line: &LogLine) {
     if !tty {
-        let stream = if line.stderr {
-            stdcopy::Stream::Stderr
-        } else {
-            stdcopy::Stream::Stdout
-        };
+        let stream = if line.stderr { stdcopy::Stream::Stderr } else { stdcopy::Stream::Stdout };
         piece.extend_from_slice(&stdcopy::header(stream, (prefix.len() + line.text.len()) as u32));
     }
     piece.extend_from_slice(prefix.as_bytes());

@@ -32,12 +32,7 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(engine: Engine, debug: bool) -> Self {
         let stopping = watch::Sender::new(false);
-        Self {
-            engine,
-            debug,
-            stopping,
-            listening: Arc::new(()),
-        }
+        Self { engine, debug, stopping, listening: Arc::new(()) }
     }
 
     /// Counts a listener to events for as long as the answer is kept.
@@ -91,9 +86,7 @@ impl Call {
 
 /// Every route, and whether it is served.
 pub fn coverage() -> impl Iterator<Item = (&'static Route, bool)> {
-    api::routes::ROUTES
-        .iter()
-        .map(|route| (route, handlers::serves(route.op)))
+    api::routes::ROUTES.iter().map(|route| (route, handlers::serves(route.op)))
 }
 
 /// Answers one request; a failure is an answer too.
@@ -108,10 +101,9 @@ pub(crate) async fn answer(
     let mut reply = match outcome {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => told(&line, &failure),
-        Err(_) => told(
-            &line,
-            &Failure::internal("internal error: the handler failed; see the service's log"),
-        ),
+        Err(_) => {
+            told(&line, &Failure::internal("internal error: the handler failed; see the service's log"))
+        }
     };
     decorate(reply.headers_mut());
     tracing::debug!("{line}: {} in {:?}", reply.status().as_u16(), started.elapsed());
@@ -151,9 +143,7 @@ fn told(line: &str, failure: &Failure) -> Reply {
     if failure.status == StatusCode::NOT_MODIFIED {
         return body::empty(failure.status);
     }
-    let message = api::message::Failure {
-        message: failure.message.clone(),
-    };
+    let message = api::message::Failure { message: failure.message.clone() };
     body::reply(failure.status, api::JSON, body::line(&message))
 }
 
@@ -164,11 +154,7 @@ fn decorate(headers: &mut HeaderMap) {
     if let Ok(version) = version {
         headers.insert(HeaderName::from_static("api-version"), version);
     }
-    for (name, value) in [
-        ("ostype", "linux"),
-        ("docker-experimental", "false"),
-        ("server", SERVER),
-    ] {
+    for (name, value) in [("ostype", "linux"), ("docker-experimental", "false"), ("server", SERVER)] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
 }

@@ -30,9 +30,8 @@ pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool)
     let mut interrupt = signal(SignalKind::interrupt())?;
     let data_root = options.data_root.clone();
     // First the engine: it holds the lock on its roots.
-    let engine = Engine::open(options)
-        .await
-        .with_context(|| format!("open the engine at {}", data_root.display()))?;
+    let engine =
+        Engine::open(options).await.with_context(|| format!("open the engine at {}", data_root.display()))?;
     let listeners = listen::all(hosts)?;
     let door = Arc::new(Door::new(engine, debug));
     let mut conversations = JoinSet::new();
@@ -58,20 +57,13 @@ pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool)
     door.stop();
     let ended = async { while conversations.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
-        tracing::warn!(
-            "requests that did not end within {} s are dropped",
-            GRACE.as_secs()
-        );
+        tracing::warn!("requests that did not end within {} s are dropped", GRACE.as_secs());
     }
     Ok(())
 }
 
 fn announce(hosts: &[String], data_root: &Path) {
-    tracing::info!(
-        "listening on {}; data in {}",
-        hosts.join(", "),
-        data_root.display()
-    );
+    tracing::info!("listening on {}; data in {}", hosts.join(", "), data_root.display());
 }
 
 fn tokio_listener(listener: &Listener) -> anyhow::Result<UnixListener> {

@@ -62,11 +62,7 @@ impl Service {
     fn wait_until(&self, done: impl Fn() -> bool) {
         let start = Instant::now();
         while !done() {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "nothing happened in {}",
-                self.root.path().display()
-            );
+            assert!(start.elapsed() < PATIENCE, "nothing happened in {}", self.root.path().display());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -80,11 +76,7 @@ impl Service {
     /// Status and body of one request.
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = self.connect();
-        let kind = if body.is_empty() {
-            ""
-        } else {
-            "Content-Type: application/json\r\n"
-        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let length = body.len();
         // A service that refuses a body need not read it.
         let _ = write!(
@@ -100,10 +92,7 @@ impl Service {
 
     fn docker(&self, args: &[&str]) -> Output {
         let host = format!("unix://{}", self.socket().display());
-        let ran = Command::new("docker")
-            .env("DOCKER_HOST", host)
-            .args(args)
-            .output();
+        let ran = Command::new("docker").env("DOCKER_HOST", host).args(args).output();
         ran.expect("these tests need the docker client (package docker.io)")
     }
 
@@ -124,13 +113,7 @@ impl Service {
             std::os::unix::fs::symlink("busybox", tree.join(name)).unwrap();
         }
         let tar = self.at("bb.tar");
-        let made = Command::new("tar")
-            .arg("-C")
-            .arg(self.at("tree"))
-            .arg("-cf")
-            .arg(&tar)
-            .arg(".")
-            .status();
+        let made = Command::new("tar").arg("-C").arg(self.at("tree")).arg("-cf").arg(&tar).arg(".").status();
         assert!(made.unwrap().success());
         self.ok(&["import", tar.to_str().unwrap(), "bb"]);
         self
@@ -154,18 +137,13 @@ impl Service {
         .unwrap();
         let head = head(&mut stream);
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        assert!(
-            head.contains("application/vnd.docker.multiplexed-stream"),
-            "{head}"
-        );
+        assert!(head.contains("application/vnd.docker.multiplexed-stream"), "{head}");
         stream
     }
 
     fn terminate(&mut self) -> String {
         let mut child = self.child.take().unwrap();
-        let kill = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
-            .status();
+        let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         assert!(kill.unwrap().success());
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -185,10 +163,7 @@ impl Drop for Service {
             let _ = child.wait();
         }
         for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let own = controller
-                .path()
-                .join("knarr")
-                .join(self.root.path().file_name().unwrap_or_default());
+            let own = controller.path().join("knarr").join(self.root.path().file_name().unwrap_or_default());
             let _ = fs::remove_dir(own);
         }
     }
@@ -219,41 +194,11 @@ fn errors_are_docker_s() {
         ),
         ("GET", "/nowhere", "", 404, "page not found"),
         ("PUT", "/info", "", 404, "page not found"),
-        (
-            "GET",
-            "/v1.24/containers/zz/json",
-            "",
-            404,
-            "No such container: zz",
-        ),
-        (
-            "POST",
-            "/containers/create",
-            r#"{"Image":"zz"}"#,
-            404,
-            "No such image: zz:latest",
-        ),
-        (
-            "POST",
-            "/containers/create",
-            "{}",
-            400,
-            "Config cannot be empty in order to create a container",
-        ),
-        (
-            "POST",
-            "/containers/create",
-            r#"{"Image":"#,
-            400,
-            "unexpected EOF",
-        ),
-        (
-            "POST",
-            "/build",
-            "",
-            501,
-            "knarr does not implement ImageBuild yet",
-        ),
+        ("GET", "/v1.24/containers/zz/json", "", 404, "No such container: zz"),
+        ("POST", "/containers/create", r#"{"Image":"zz"}"#, 404, "No such image: zz:latest"),
+        ("POST", "/containers/create", "{}", 400, "Config cannot be empty in order to create a container"),
+        ("POST", "/containers/create", r#"{"Image":"#, 400, "unexpected EOF"),
+        ("POST", "/build", "", 501, "knarr does not implement ImageBuild yet"),
         (
             "POST",
             "/images/create?fromImage=zz&tag=latest",
@@ -262,11 +207,7 @@ fn errors_are_docker_s() {
             r#"knarr cannot pull from registries yet; load the image with \"knarr load\""#,
         ),
     ] {
-        assert_eq!(
-            service.ask(method, path, body),
-            (status, message(text)),
-            "{method} {path}"
-        );
+        assert_eq!(service.ask(method, path, body), (status, message(text)), "{method} {path}");
     }
 }
 
@@ -275,33 +216,18 @@ fn pings_are_short_and_bodies_bounded() {
     let service = Service::start();
     assert_eq!(service.ask("GET", "/_ping", ""), (200, "OK".to_owned()));
     assert_eq!(service.ask("HEAD", "/_ping", ""), (200, String::new()));
-    let (status, large) = service.ask(
-        "POST",
-        "/containers/create",
-        &format!("{{\"Image\":\"{}\"}}", "x".repeat(5 << 20)),
-    );
-    assert!(
-        status == 400 && large.contains("read the request"),
-        "{status} {large}"
-    );
+    let (status, large) =
+        service.ask("POST", "/containers/create", &format!("{{\"Image\":\"{}\"}}", "x".repeat(5 << 20)));
+    assert!(status == 400 && large.contains("read the request"), "{status} {large}");
 }
 
 #[test]
 fn one_service_a_root_and_nothing_left_of_it() {
     let mut service = Service::start();
-    assert_eq!(
-        fs::metadata(service.socket()).unwrap().permissions().mode() & 0o7777,
-        0o660
-    );
-    let second = service
-        .command(&["-H", "unix:///proc/none.sock"])
-        .output()
-        .unwrap();
+    assert_eq!(fs::metadata(service.socket()).unwrap().permissions().mode() & 0o7777, 0o660);
+    let second = service.command(&["-H", "unix:///proc/none.sock"]).output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(
-        !second.status.success() && said.contains(service.at("").to_str().unwrap()),
-        "{said}"
-    );
+    assert!(!second.status.success() && said.contains(service.at("").to_str().unwrap()), "{said}");
     let said = service.terminate();
     assert!(said.contains("containers go on"), "{said}");
     assert!(!service.socket().exists());
@@ -384,11 +310,8 @@ fn detach_keys_leave_a_terminal_and_the_log_is_replayed() {
     stream.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"");
     assert_eq!(service.ok(&["inspect", "-f", "{{.State.Running}}", &id]), "true");
-    let (status, text) = service.ask(
-        "POST",
-        &format!("/containers/{id}/attach?stream=1&detachKeys=ctrl-ab"),
-        "",
-    );
+    let (status, text) =
+        service.ask("POST", &format!("/containers/{id}/attach?stream=1&detachKeys=ctrl-ab"), "");
     assert_eq!((status, text.contains("Unknown character")), (400, true));
 }
 
@@ -400,11 +323,9 @@ fn clients_that_left_leave_nothing_open() {
     let pid = service.child.as_ref().unwrap().id();
     let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let before = open();
-    for path in [
-        "/events",
-        &format!("/containers/{id}/wait"),
-        &format!("/containers/{id}/logs?follow=1&stdout=1"),
-    ] {
+    for path in
+        ["/events", &format!("/containers/{id}/wait"), &format!("/containers/{id}/logs?follow=1&stdout=1")]
+    {
         let method = if path.ends_with("wait") { "POST" } else { "GET" };
         for _ in 0..20 {
             let mut stream = service.connect();
@@ -426,21 +347,9 @@ fn the_real_client_runs_containers() {
         args.extend(more);
         service.docker(&args)
     };
-    let output = run(&[
-        "-e",
-        "A=b",
-        "-w",
-        "/tmp",
-        "bb",
-        "sh",
-        "-c",
-        "echo $A; pwd; echo err >&2; exit 7",
-    ]);
+    let output = run(&["-e", "A=b", "-w", "/tmp", "bb", "sh", "-c", "echo $A; pwd; echo err >&2; exit 7"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "b\n/tmp\n");
-    assert_eq!(
-        (output.stderr.as_slice(), output.status.code()),
-        (&b"err\n"[..], Some(7))
-    );
+    assert_eq!((output.stderr.as_slice(), output.status.code()), (&b"err\n"[..], Some(7)));
     assert_eq!(run(&["bb", "nothing-there"]).status.code(), Some(127));
     assert_eq!(run(&["nobody"]).status.code(), Some(125));
 
@@ -458,16 +367,9 @@ fn the_real_client_runs_containers() {
     ]);
     service.wait_until(|| service.ok(&["logs", &id]) == "up");
     assert_eq!(service.ok(&["exec", &id, "echo", "in"]), "in");
-    assert_eq!(
-        service.docker(&["exec", &id, "sh", "-c", "exit 3"]).status.code(),
-        Some(3)
-    );
+    assert_eq!(service.docker(&["exec", &id, "sh", "-c", "exit 3"]).status.code(), Some(3));
     assert!(service.ok(&["top", &id]).contains("sleep 1000"));
-    assert!(
-        service
-            .ok(&["ps", "--filter", "ancestor=bb", "--no-trunc", "-q"])
-            .contains(&id)
-    );
+    assert!(service.ok(&["ps", "--filter", "ancestor=bb", "--no-trunc", "-q"]).contains(&id));
     service.ok(&["stop", "-t", "0", &id]);
     assert_eq!(service.ok(&["wait", &id]), "137");
     service.ok(&["rm", &id]);
@@ -484,10 +386,7 @@ fn the_real_client_runs_containers() {
         "{{.Action}}",
     ]);
     for action in ["create", "start", "die", "destroy", "exec_create: echo in"] {
-        assert!(
-            events.lines().any(|line| line == action),
-            "{action} is not among {events}"
-        );
+        assert!(events.lines().any(|line| line == action), "{action} is not among {events}");
     }
 }
 

@@ -16,11 +16,7 @@ const IN_FLIGHT: usize = 16;
 
 impl From<AttachOptions> for protocol::Streams {
     fn from(options: AttachOptions) -> Self {
-        Self {
-            stdin: options.stdin,
-            stdout: options.stdout,
-            stderr: options.stderr,
-        }
+        Self { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr }
     }
 }
 
@@ -28,14 +24,7 @@ impl From<AttachOptions> for protocol::Streams {
 pub(crate) fn channels(tty: bool, options: AttachOptions) -> (Streams, Attachment) {
     let (output_in, output) = mpsc::channel(IN_FLIGHT);
     let (input, input_out) = mpsc::channel(IN_FLIGHT);
-    (
-        Streams { tty, output, input },
-        Attachment {
-            options,
-            output: output_in,
-            input: input_out,
-        },
-    )
+    (Streams { tty, output, input }, Attachment { options, output: output_in, input: input_out })
 }
 
 impl Engine {
@@ -47,10 +36,7 @@ impl Engine {
         match container.state {
             State::Running { .. } => {
                 let mut line = self.line(&container.id).await?;
-                let request = Request::Attach {
-                    session: None,
-                    streams: options.into(),
-                };
+                let request = Request::Attach { session: None, streams: options.into() };
                 expect_done(&line.ask(&request).await?)?;
                 line.pump(attachment.output, attachment.input);
             }
@@ -71,15 +57,8 @@ impl Engine {
         if handle.now().state.pid().is_none() {
             return Ok(());
         }
-        let size = oci::spec::ConsoleSize {
-            height: rows,
-            width: columns,
-        };
-        expect_done(
-            &self
-                .ask(&handle, &Request::Resize { session: None, size })
-                .await?,
-        )
+        let size = oci::spec::ConsoleSize { height: rows, width: columns };
+        expect_done(&self.ask(&handle, &Request::Resize { session: None, size }).await?)
     }
 
     /// A connection to the shim of the container `id`.
@@ -94,8 +73,6 @@ impl Engine {
 pub(crate) fn expect_done(reply: &Reply) -> Result<()> {
     match reply {
         Reply::Done => Ok(()),
-        other => Err(Error::internal(format!(
-            "the shim answers out of turn: {other:?}"
-        ))),
+        other => Err(Error::internal(format!("the shim answers out of turn: {other:?}"))),
     }
 }

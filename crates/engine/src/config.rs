@@ -166,9 +166,6 @@ pub enum Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self::JsonFile {
-            max_size: 0,
-            max_files: 1,
-        }
+        Self::JsonFile { max_size: 0, max_files: 1 }
     }
 }

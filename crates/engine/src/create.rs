@@ -62,7 +62,8 @@ impl Engine {
         let (created, last) = (Timestamp::now(), LastRun::default());
         let record = Record { name, created, config, state: State::Created, last, chain };
         self.prepare(&id, &record, &mut undo).await?;
-        let details = vec![("driver", self.0.snapshots.name().to_owned()), ("layers", record.chain.len().to_string())];
+        let details =
+            vec![("driver", self.0.snapshots.name().to_owned()), ("layers", record.chain.len().to_string())];
         steps.step(Room::Snapshot, "prepare init layer and writable layer", details);
 
         let container = self.fresh(&id, &record);
@@ -89,12 +90,7 @@ impl Engine {
         let (snapshots, id, record) = (self.0.snapshots.clone(), id.to_owned(), record.clone());
         let prepared = blocking(move || {
             let volatile = record.config.host.auto_remove;
-            let request = Prepare {
-                chain: &record.chain,
-                init: &INIT,
-                ids: &record.config.ids,
-                volatile,
-            };
+            let request = Prepare { chain: &record.chain, init: &INIT, ids: &record.config.ids, volatile };
             snapshots.prepare(&id, &request)
         });
         Ok(prepared.await??)
@@ -117,7 +113,9 @@ fn notices(config: &Config, image: &Image) -> Vec<String> {
     let volumes: Vec<&str> = image.config.config.volumes.iter().map(String::as_str).collect();
     if !volumes.is_empty() {
         let paths = volumes.join(", ");
-        notices.push(format!("The image declares volumes ({paths}); their data is kept in the container's writable layer."));
+        notices.push(format!(
+            "The image declares volumes ({paths}); their data is kept in the container's writable layer."
+        ));
     }
     notices
 }
@@ -137,30 +135,18 @@ fn merge(config: &mut Config, image: &Image) -> Result<()> {
         Some([word]) if word.is_empty() => config.entrypoint = None,
         Some(_) => {}
     }
-    let words = config
-        .entrypoint
-        .iter()
-        .flatten()
-        .chain(config.command.iter().flatten());
+    let words = config.entrypoint.iter().flatten().chain(config.command.iter().flatten());
     if words.count() == 0 {
         return Err(Error::new(crate::Kind::Invalid, "no command specified"));
     }
     let key = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = config.env.iter().map(key).collect();
-    config.env.extend(
-        defaults
-            .env
-            .iter()
-            .filter(|entry| !given.contains(&key(entry)))
-            .cloned(),
-    );
+    config.env.extend(defaults.env.iter().filter(|entry| !given.contains(&key(entry))).cloned());
     for (key, value) in &defaults.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    for (own, image) in [
-        (&mut config.working_dir, &defaults.working_dir),
-        (&mut config.user, &defaults.user),
-    ] {
+    for (own, image) in [(&mut config.working_dir, &defaults.working_dir), (&mut config.user, &defaults.user)]
+    {
         if own.is_empty() {
             own.clone_from(image);
         }

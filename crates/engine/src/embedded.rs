@@ -13,12 +13,8 @@ const GROUP: &[u8] = b"root:x:0:\nnobody:x:65534:\n";
 /// The root file system: the program, and who root is.
 pub(crate) fn rootfs() -> Result<Vec<u8>> {
     let mut writer = Writer::new(Vec::with_capacity(hello::PROGRAM.len() + 8192));
-    let directory = |path: &str| Header {
-        path: path.into(),
-        kind: Kind::Directory,
-        mode: 0o755,
-        ..Header::default()
-    };
+    let directory =
+        |path: &str| Header { path: path.into(), kind: Kind::Directory, mode: 0o755, ..Header::default() };
     let file = |path: &str, mode, content: &[u8]| Header {
         path: path.into(),
         mode,
@@ -41,10 +37,7 @@ pub(crate) fn rootfs() -> Result<Vec<u8>> {
 pub(crate) fn image() -> Result<Import> {
     Ok(Import {
         name: Some("hello:latest".parse().map_err(Error::internal)?),
-        changes: vec![
-            format!("ENTRYPOINT [\"{}\"]", hello::ENTRYPOINT),
-            format!("EXPOSE {}", hello::PORT),
-        ],
+        changes: vec![format!("ENTRYPOINT [\"{}\"]", hello::ENTRYPOINT), format!("EXPOSE {}", hello::PORT)],
         message: "shipped with knarr".to_owned(),
         platform: None,
     })

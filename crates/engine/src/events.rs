@@ -23,10 +23,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self {
-            sender: broadcast::channel(BEHIND).0,
-            recent: Mutex::default(),
-        }
+        Self { sender: broadcast::channel(BEHIND).0, recent: Mutex::default() }
     }
 
     pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {

@@ -68,9 +68,7 @@ impl Engine {
             progress: Mutex::new(Progress::Created),
         };
         self.remember_session(session)?;
-        self.0
-            .events
-            .container(&container, &action, &[("execID", id.clone())]);
+        self.0.events.container(&container, &action, &[("execID", id.clone())]);
         Ok(id)
     }
 
@@ -83,20 +81,13 @@ impl Engine {
         {
             let mut progress = locked(&session.progress);
             if *progress != Progress::Created {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!("exec session {id} has already run"),
-                ));
+                return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
             }
             *progress = Progress::Starting;
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
         if let Err(error) = &outcome {
-            let code = if error.message.contains("permission denied") {
-                126
-            } else {
-                127
-            };
+            let code = if error.message.contains("permission denied") { 126 } else { 127 };
             *locked(&session.progress) = Progress::Ended { pid: 0, code };
         }
         outcome
@@ -129,9 +120,7 @@ impl Engine {
             }
         }
         let action = format!("exec_start: {}", session.config.command.join(" "));
-        self.0
-            .events
-            .container(container, &action, &[("execID", session.id.clone())]);
+        self.0.events.container(container, &action, &[("execID", session.id.clone())]);
         Ok(attach.map(|options| {
             let (streams, attachment) = channels(session.config.tty, options);
             line.pump(attachment.output, attachment.input);
@@ -171,18 +160,12 @@ impl Engine {
         override_env(&mut env, &config.env);
         Ok(spec::Process {
             terminal: config.tty,
-            console_size: config
-                .console_size
-                .map(|(height, width)| spec::ConsoleSize { height, width }),
+            console_size: config.console_size.map(|(height, width)| spec::ConsoleSize { height, width }),
             capabilities: Some(capabilities(user.uid, default_capabilities())),
             user,
             args: config.command.clone(),
             env,
-            cwd: if config.working_dir.is_empty() {
-                base.cwd
-            } else {
-                config.working_dir.clone()
-            },
+            cwd: if config.working_dir.is_empty() { base.cwd } else { config.working_dir.clone() },
             no_new_privileges: base.no_new_privileges,
             ..spec::Process::default()
         })
@@ -192,19 +175,10 @@ impl Engine {
     pub async fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
         let session = self.session(id)?;
         let Progress::Running { .. } = *locked(&session.progress) else {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("exec session {id} is not running"),
-            ));
+            return Err(Error::new(Kind::Conflict, format!("exec session {id} is not running")));
         };
-        let size = spec::ConsoleSize {
-            height: rows,
-            width: columns,
-        };
-        let request = Request::Resize {
-            session: Some(session.id.clone()),
-            size,
-        };
+        let size = spec::ConsoleSize { height: rows, width: columns };
+        let request = Request::Resize { session: Some(session.id.clone()), size };
         expect_done(&self.line(&session.container).await?.ask(&request).await?)
     }
 
@@ -217,14 +191,7 @@ impl Engine {
             Progress::Ended { pid, code } => (false, pid, Some(code)),
         };
         let (container, config) = (session.container.clone(), session.config.clone());
-        Ok(Exec {
-            id: session.id.clone(),
-            container,
-            config,
-            running,
-            pid,
-            exit_code,
-        })
+        Ok(Exec { id: session.id.clone(), container, config, running, pid, exit_code })
     }
 
     fn session(&self, id: &str) -> Result<Arc<Session>> {
@@ -237,10 +204,8 @@ impl Engine {
         let mut all = locked(&self.0.execs);
         let of_container = || all.values().filter(|other| other.container == session.container);
         if of_container().count() >= MOST {
-            let message = format!(
-                "container {} has {MOST} exec sessions: wait until some end",
-                session.container
-            );
+            let message =
+                format!("container {} has {MOST} exec sessions: wait until some end", session.container);
             return Err(Error::new(Kind::Unavailable, message));
         }
         let ended: BTreeSet<String> = of_container()
@@ -258,32 +223,20 @@ impl Engine {
     pub(crate) fn adopt_session(&self, handle: &Handle, told: &protocol::Session) {
         let progress = match told.exit {
             None => Progress::Running { pid: told.pid },
-            Some(exit) => Progress::Ended {
-                pid: told.pid,
-                code: exit.code,
-            },
+            Some(exit) => Progress::Ended { pid: told.pid, code: exit.code },
         };
         if let Ok(known) = self.session(&told.id) {
             *locked(&known.progress) = progress;
             return;
         }
         let (container, id, config) = (handle.id.clone(), told.id.clone(), ExecConfig::default());
-        let _ = self.remember_session(Session {
-            container,
-            id,
-            config,
-            progress: Mutex::new(progress),
-        });
+        let _ = self.remember_session(Session { container, id, config, progress: Mutex::new(progress) });
     }
 
     pub(crate) fn exec_ended(&self, handle: &Handle, id: &str, exit: Exit) {
         if let Ok(session) = self.session(id) {
             let mut progress = locked(&session.progress);
-            let pid = if let Progress::Running { pid } = *progress {
-                pid
-            } else {
-                0
-            };
+            let pid = if let Progress::Running { pid } = *progress { pid } else { 0 };
             *progress = Progress::Ended { pid, code: exit.code };
         }
         handle.change(|container| container.execs.retain(|running| running != id));
@@ -296,30 +249,17 @@ fn running(container: &Container) -> Result<()> {
     match container.state {
         State::Running { .. } => Ok(()),
         State::Paused { .. } => {
-            let message = format!(
-                "Container {} is paused, unpause the container before exec",
-                container.id
-            );
+            let message = format!("Container {} is paused, unpause the container before exec", container.id);
             Err(Error::new(Kind::Conflict, message))
         }
-        _ => Err(Error::new(
-            Kind::Conflict,
-            format!("Container {} is not running", container.id),
-        )),
+        _ => Err(Error::new(Kind::Conflict, format!("Container {} is not running", container.id))),
     }
 }
 
 /// A command that is not there, or cannot be executed, is for the caller to mend.
 fn as_the_callers_fault(error: Error) -> Error {
-    let words = [
-        "executable file not found",
-        "no such file or directory",
-        "permission denied",
-        "is a directory",
-    ];
+    let words =
+        ["executable file not found", "no such file or directory", "permission denied", "is a directory"];
     let theirs = words.iter().any(|word| error.message.contains(word));
-    Error {
-        kind: if theirs { Kind::Invalid } else { error.kind },
-        ..error
-    }
+    Error { kind: if theirs { Kind::Invalid } else { error.kind }, ..error }
 }

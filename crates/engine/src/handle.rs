@@ -14,10 +14,7 @@ use crate::{
 };
 
 /// Container records.
-pub(crate) const CONTAINERS: Table = Table {
-    name: "containers",
-    version: 1,
-};
+pub(crate) const CONTAINERS: Table = Table { name: "containers", version: 1 };
 
 /// What of a container is kept on disk; the rest is found again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,11 +63,7 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(container: Container, chain: Vec<Digest>) -> Self {
         let id = container.id.clone();
-        let first = Published {
-            container: Arc::new(container),
-            exits: 0,
-            gone: false,
-        };
+        let first = Published { container: Arc::new(container), exits: 0, gone: false };
         Self {
             id,
             chain,
@@ -104,21 +97,20 @@ impl Handle {
     /// Goes to the state after `event`, and publishes that with what else `change` does to it.
     pub(crate) fn pass(&self, event: Event, change: impl FnOnce(&mut Container)) -> Result<()> {
         let mut outcome = Ok(());
-        self.published
-            .send_if_modified(|published| match published.container.state.next(event) {
-                Ok(next) => {
-                    let mut container = Container::clone(&published.container);
-                    container.state = next;
-                    change(&mut container);
-                    published.container = Arc::new(container);
-                    published.exits += u64::from(event == Event::Exited);
-                    true
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    false
-                }
-            });
+        self.published.send_if_modified(|published| match published.container.state.next(event) {
+            Ok(next) => {
+                let mut container = Container::clone(&published.container);
+                container.state = next;
+                change(&mut container);
+                published.container = Arc::new(container);
+                published.exits += u64::from(event == Event::Exited);
+                true
+            }
+            Err(error) => {
+                outcome = Err(error);
+                false
+            }
+        });
         outcome
     }
 
@@ -130,30 +122,12 @@ impl Handle {
 
     /// What must be on disk of it.
     pub(crate) fn record(&self) -> Record {
-        let Container {
-            name,
-            created,
-            config,
-            state,
-            last,
-            ..
-        } = Container::clone(&self.now());
-        Record {
-            name,
-            created,
-            config,
-            state,
-            last,
-            chain: self.chain.clone(),
-        }
+        let Container { name, created, config, state, last, .. } = Container::clone(&self.now());
+        Record { name, created, config, state, last, chain: self.chain.clone() }
     }
 }
 
 /// A container that vanishes on exit owes nobody a write that survives a power cut.
 pub(crate) fn durability(config: &Config) -> Durability {
-    if config.host.auto_remove {
-        Durability::Relaxed
-    } else {
-        Durability::Durable
-    }
+    if config.host.auto_remove { Durability::Relaxed } else { Durability::Durable }
 }

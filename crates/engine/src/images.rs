@@ -33,8 +33,7 @@ impl Engine {
 
     async fn unpack_embedded(&self) -> Result<Image> {
         let archive = crate::embedded::rootfs()?;
-        self.import(std::io::Cursor::new(archive), crate::embedded::image()?)
-            .await
+        self.import(std::io::Cursor::new(archive), crate::embedded::image()?).await
     }
 
     /// Unpacks and publishes everything in the archive, or nothing.
@@ -55,9 +54,7 @@ impl Engine {
             engine.bring_in(vec![staged], "import")
         })
         .await??;
-        made.into_iter()
-            .next()
-            .ok_or_else(|| Error::internal("the import made no image"))
+        made.into_iter().next().ok_or_else(|| Error::internal("the import made no image"))
     }
 
     /// Layers first, names last: what is listed is whole.
@@ -73,14 +70,8 @@ impl Engine {
         for one in staged {
             // The answer tells what came in, not what else the image was called before.
             let names = one.image.names.clone();
-            let image = Image {
-                names,
-                ..self.0.images.publish(one)?
-            };
-            let name = image
-                .names
-                .first()
-                .map_or_else(|| image.id.to_string(), Reference::familiar);
+            let image = Image { names, ..self.0.images.publish(one)? };
+            let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
             self.0.events.image(image.id.as_str(), &name, action);
             images.push(image);
         }
@@ -101,9 +92,7 @@ impl Engine {
 
     /// Gives an image another name.
     pub async fn tag(&self, image: &str, name: &str) -> Result<()> {
-        let name: Reference = name
-            .parse()
-            .map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
+        let name: Reference = name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
         let image = self.image(image).await?;
         self.0.images.tag(&image.id, &name.clone().with_default_tag())?;
         self.0.events.image(image.id.as_str(), &name.familiar(), "tag");
@@ -116,7 +105,8 @@ impl Engine {
         let by_id = image.id.hex().starts_with(name.trim_start_matches("sha256:"));
         let mut untag = image.names.clone();
         if !by_id {
-            let wanted: Reference = name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
+            let wanted: Reference =
+                name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
             let wanted = wanted.with_default_tag();
             untag.retain(|have| *have == wanted);
         }
@@ -158,13 +148,11 @@ impl Engine {
         if !self.0.images.damaged().is_empty() {
             return;
         }
-        let of_images = images
-            .iter()
-            .map(|image| image.layers.iter().map(|layer| layer.diff_id.clone()).collect());
+        let of_images =
+            images.iter().map(|image| image.layers.iter().map(|layer| layer.diff_id.clone()).collect());
         let containers = self.0.containers.all();
-        let chains: Vec<Vec<Digest>> = of_images
-            .chain(containers.iter().map(|handle| handle.chain.clone()))
-            .collect();
+        let chains: Vec<Vec<Digest>> =
+            of_images.chain(containers.iter().map(|handle| handle.chain.clone())).collect();
         let needed: BTreeSet<String> = chains
             .iter()
             .flat_map(|chain| (1..=chain.len()).map(|end| driver.layer_name(&chain[..end])))
@@ -181,9 +169,7 @@ impl Engine {
     /// After a container has gone: its image may have gone before it, and then its layers go now.
     pub(crate) fn forget_layers_of(&self, chain: &[Digest]) {
         let still_listed = self.0.images.list().is_ok_and(|images| {
-            images
-                .iter()
-                .any(|image| image.layers.iter().map(|layer| &layer.diff_id).eq(chain))
+            images.iter().any(|image| image.layers.iter().map(|layer| &layer.diff_id).eq(chain))
         });
         if !still_listed {
             self.forget_layers();
@@ -198,7 +184,8 @@ fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, for
     match user {
         Some(user) if by_id => {
             let runs = user.state.pid().is_some();
-            let (how, is) = if runs { ("cannot be forced", "running") } else { ("must be forced", "stopped") };
+            let (how, is) =
+                if runs { ("cannot be forced", "running") } else { ("must be forced", "stopped") };
             let user = &user.id[..12];
             let why = format!("delete {short} ({how}) - image is being used by {is} container {user}");
             (runs || !force).then_some(why)
@@ -206,7 +193,9 @@ fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, for
         Some(user) if last && !force => {
             let name = image.names.first().map(Reference::familiar).unwrap_or_default();
             let user = &user.id[..12];
-            Some(format!("remove repository reference {name:?} (must force) - container {user} is using its referenced image {short}"))
+            Some(format!(
+                "remove repository reference {name:?} (must force) - container {user} is using its referenced image {short}"
+            ))
         }
         None if by_id && image.names.len() > 1 && !force => {
             Some(format!("delete {short} (must be forced) - image is referenced in multiple repositories"))

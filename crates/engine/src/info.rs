@@ -18,12 +18,7 @@ impl Engine {
 
     /// All containers, newest first.
     pub fn list(&self) -> Vec<Arc<Container>> {
-        self.0
-            .containers
-            .all()
-            .iter()
-            .map(|handle| handle.now())
-            .collect()
+        self.0.containers.all().iter().map(|handle| handle.now()).collect()
     }
 
     /// Bytes of the writable layer.
@@ -37,26 +32,16 @@ impl Engine {
     pub async fn processes(&self, key: &str) -> Result<Vec<i32>> {
         let container = self.inspect(key)?;
         let Some(pid) = container.state.pid() else {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("Container {} is not running", container.id),
-            ));
+            return Err(Error::new(Kind::Conflict, format!("Container {} is not running", container.id)));
         };
         blocking(move || processes_with(pid)).await?
     }
 
     /// What was done at the last start; kept for a while after the container is gone.
     pub fn timeline(&self, key: &str) -> Result<Timeline> {
-        let id = self
-            .0
-            .containers
-            .find(key)
-            .map_or_else(|_| key.to_owned(), |handle| handle.id.clone());
+        let id = self.0.containers.find(key).map_or_else(|_| key.to_owned(), |handle| handle.id.clone());
         let kept = locked(&self.0.timelines);
-        let found = kept
-            .iter()
-            .rev()
-            .find(|(have, _)| have.starts_with(&id) && !id.is_empty());
+        let found = kept.iter().rev().find(|(have, _)| have.starts_with(&id) && !id.is_empty());
         let missing = || Error::new(Kind::NotFound, format!("no timeline is kept of container {key}"));
         found.map(|(_, timeline)| timeline.clone()).ok_or_else(missing)
     }

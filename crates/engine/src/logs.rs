@@ -70,12 +70,7 @@ async fn deliver(
     follow: Option<watch::Receiver<Published>>,
     sink: Sink,
 ) -> Result<()> {
-    let mut reader = Reader {
-        path,
-        query,
-        partial: Vec::new(),
-        current: None,
-    };
+    let mut reader = Reader { path, query, partial: Vec::new(), current: None };
     // Watching begins before reading, so that nothing is written unseen in between.
     let watcher = follow.as_ref().map(|_| Watcher::new(&reader.path)).transpose()?;
     reader = on_thread(reader, &sink, move |reader, sink| reader.read_kept(files, sink)).await?;
@@ -121,9 +116,7 @@ struct Reader {
 impl Reader {
     /// Everything there is now: the rotated files, oldest first, and the newest.
     fn read_kept(&mut self, files: u32, sink: &Sink) -> io::Result<()> {
-        let rotated = (1..files)
-            .rev()
-            .map(|n| PathBuf::from(format!("{}.{n}", self.path.display())));
+        let rotated = (1..files).rev().map(|n| PathBuf::from(format!("{}.{n}", self.path.display())));
         let mut open = Vec::new();
         for path in rotated.chain([self.path.clone()]) {
             match File::open(&path) {
@@ -189,13 +182,7 @@ impl Reader {
         let Ok(line) = serde_json::from_slice::<Line<'_>>(&self.partial) else {
             return true;
         };
-        let LogQuery {
-            stdout,
-            stderr,
-            since,
-            until,
-            ..
-        } = self.query;
+        let LogQuery { stdout, stderr, since, until, .. } = self.query;
         let is_stderr = line.stream == "stderr";
         if until.is_some_and(|until| line.time > until) {
             return false;
@@ -204,12 +191,7 @@ impl Reader {
             return true;
         }
         let text = Bytes::copy_from_slice(line.log.as_bytes());
-        sink.blocking_send(Ok(LogLine {
-            at: line.time,
-            stderr: is_stderr,
-            text,
-        }))
-        .is_ok()
+        sink.blocking_send(Ok(LogLine { at: line.time, stderr: is_stderr, text })).is_ok()
     }
 
     fn past_until(&self) -> bool {
@@ -275,9 +257,7 @@ impl Watcher {
             inotify::add_watch(&queue, directory, what)?;
             pipe::Receiver::from_owned_fd_unchecked(queue)
         };
-        Ok(Self(
-            watch().map_err(|error| Error::at("watch", directory, &error))?,
-        ))
+        Ok(Self(watch().map_err(|error| Error::at("watch", directory, &error))?))
     }
 
     async fn changed(&self) -> Result<()> {

@@ -37,16 +37,8 @@ pub(crate) fn id() -> Result<String> {
 /// `swift_longship`; from the third try on with a digit behind it.
 pub(crate) fn suggest(attempt: u32) -> Result<String> {
     let [first, second, digit] = random::<3>()?;
-    let name = format!(
-        "{}_{}",
-        ADJECTIVES[usize::from(first) % 48],
-        THINGS[usize::from(second) % 48]
-    );
-    Ok(if attempt < 2 {
-        name
-    } else {
-        format!("{name}{}", digit % 10)
-    })
+    let name = format!("{}_{}", ADJECTIVES[usize::from(first) % 48], THINGS[usize::from(second) % 48]);
+    Ok(if attempt < 2 { name } else { format!("{name}{}", digit % 10) })
 }
 
 /// Docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with an optional leading slash that is dropped.

@@ -30,10 +30,7 @@ use crate::{
 };
 
 /// Facts about the engine itself.
-const ENGINE: Table = Table {
-    name: "engine",
-    version: 1,
-};
+const ENGINE: Table = Table { name: "engine", version: 1 };
 /// Of a container's record, in its directory under the data root.
 const COPY: &str = "record.json";
 /// Docker's exit code for what a reboot ended.
@@ -139,11 +136,7 @@ impl Engine {
         let handle = Arc::new(Handle::new(container, record.chain));
         inner.containers.insert(handle.clone());
         let found = match Line::connect(&directory).await {
-            Ok(mut line) => line
-                .ask_state(&Request::Watch)
-                .await
-                .ok()
-                .map(|state| (line, state)),
+            Ok(mut line) => line.ask_state(&Request::Watch).await.ok().map(|state| (line, state)),
             Err(_) => None,
         };
         match found {
@@ -161,12 +154,9 @@ impl Engine {
         let exit = exit_record(directory);
         let was_running = kept.pid().is_some();
         let last = match exit {
-            Some(exit) => Some((
-                exit.code,
-                Timestamp::from_nanosecond(exit.at.into()).ok(),
-                exit.oom_killed,
-                "",
-            )),
+            Some(exit) => {
+                Some((exit.code, Timestamp::from_nanosecond(exit.at.into()).ok(), exit.oom_killed, ""))
+            }
             None if directory.exists() && was_running => {
                 self.clear_runtime(&handle.id).await;
                 Some((LOST, None, false, "its shim was lost"))
@@ -227,13 +217,8 @@ impl Engine {
 
     /// Snapshots, directories and layers that no record knows are left-overs of a crash.
     async fn sweep(&self) {
-        let known: BTreeSet<String> = self
-            .0
-            .containers
-            .all()
-            .iter()
-            .map(|handle| handle.id.clone())
-            .collect();
+        let known: BTreeSet<String> =
+            self.0.containers.all().iter().map(|handle| handle.id.clone()).collect();
         for id in directories(&self.0.options.exec_root.join("containers")).difference(&known) {
             tracing::warn!("container {id} has no record: ending what is left of it");
             self.clear_runtime(id).await;
@@ -274,18 +259,13 @@ impl Engine {
     /// The record in the store, and a copy beside the container's data for the day when the store is lost.
     pub(crate) fn write_record(&self, id: &str, record: &Record) -> Result<()> {
         let how = crate::handle::durability(&record.config);
-        self.0
-            .store
-            .put(CONTAINERS, id, record, how)
-            .map_err(Error::internal)?;
+        self.0.store.put(CONTAINERS, id, record, how).map_err(Error::internal)?;
         crate::start::write_json(&self.home(id).join(COPY), record)
     }
 }
 
 fn take_roots(options: &Options) -> Result<fs::File> {
-    let Options {
-        data_root, exec_root, ..
-    } = options;
+    let Options { data_root, exec_root, .. } = options;
     make_directory(data_root, 0o710)?;
     make_directory(exec_root, 0o711)?;
     make_directory(&exec_root.join("containers"), 0o700)?;
@@ -302,10 +282,7 @@ fn take_roots(options: &Options) -> Result<fs::File> {
     }
     let place = exec_root.display();
     let remedy = "stop it, or choose other roots with --exec-root and --data-root";
-    Err(Error::new(
-        Kind::Conflict,
-        format!("another knarr daemon uses {place}: {remedy}"),
-    ))
+    Err(Error::new(Kind::Conflict, format!("another knarr daemon uses {place}: {remedy}")))
 }
 
 /// Makes a directory that only its owner (and, by `mode`, a group) may enter; one that exists is left as it is.
@@ -319,10 +296,7 @@ fn seal(program: &Path) -> io::Result<OwnedFd> {
     let memfd = memfd_create("knarr-runtime", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut copy = fs::File::from(memfd);
     io::copy(&mut fs::File::open(program)?, &mut copy)?;
-    fcntl_add_seals(
-        &copy,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
+    fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(copy.into())
 }
 
@@ -331,19 +305,14 @@ fn engine_id(store: &Store) -> Result<String> {
         return Ok(id);
     }
     let id = names::id()?;
-    store
-        .put(ENGINE, "id", &id, Durability::Durable)
-        .map_err(Error::internal)?;
+    store.put(ENGINE, "id", &id, Durability::Durable).map_err(Error::internal)?;
     Ok(id)
 }
 
 /// What was damaged when the engine opened, and what became of it.
 fn warnings(store: &Store, images: &Images, damaged: &[Damaged]) -> Vec<String> {
     let of_store = store.recovered().iter().cloned();
-    of_store
-        .chain(images.damaged())
-        .chain(damaged.iter().map(describe_damage))
-        .collect()
+    of_store.chain(images.damaged()).chain(damaged.iter().map(describe_damage)).collect()
 }
 
 fn describe_damage(damaged: &Damaged) -> String {
@@ -365,7 +334,5 @@ fn exit_record(directory: &Path) -> Option<Exit> {
 
 fn directories(path: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -18,19 +18,13 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn start() -> Self {
-        Self {
-            timeline: Timeline::default(),
-            mark: now(),
-        }
+        Self { timeline: Timeline::default(), mark: now() }
     }
 
     /// What was done since the last step.
     pub(crate) fn step(&mut self, room: Room, what: impl Into<String>, details: Vec<(&str, String)>) {
         let end = now();
-        let details = details
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
+        let details = details.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         self.timeline.steps.push(Step {
             start: self.mark,
             took: end - self.mark,

@@ -27,10 +27,7 @@ impl Registry {
     pub(crate) fn find(&self, key: &str) -> Result<Arc<Handle>> {
         let tables = locked(&self.0);
         let name = key.strip_prefix('/').unwrap_or(key);
-        let exact = tables
-            .handles
-            .get(key)
-            .or_else(|| tables.handles.get(tables.names.get(name)?));
+        let exact = tables.handles.get(key).or_else(|| tables.handles.get(tables.names.get(name)?));
         if let Some(handle) = exact {
             return Ok(handle.clone());
         }
@@ -38,27 +35,20 @@ impl Registry {
         if key.is_empty() {
             return Err(missing());
         }
-        let mut alike = tables
-            .handles
-            .range(key.to_owned()..)
-            .take_while(|(id, _)| id.starts_with(key));
+        let mut alike = tables.handles.range(key.to_owned()..).take_while(|(id, _)| id.starts_with(key));
         match (alike.next(), alike.next()) {
             (Some((_, handle)), None) => Ok(handle.clone()),
-            (Some(_), Some(_)) => Err(Error::new(
-                Kind::Invalid,
-                format!("multiple IDs found with provided prefix: {key}"),
-            )),
+            (Some(_), Some(_)) => {
+                Err(Error::new(Kind::Invalid, format!("multiple IDs found with provided prefix: {key}")))
+            }
             (None, _) => Err(missing()),
         }
     }
 
     /// All of them, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
-        let mut all: Vec<_> = locked(&self.0)
-            .handles
-            .values()
-            .map(|handle| (handle.now().created, handle.clone()))
-            .collect();
+        let mut all: Vec<_> =
+            locked(&self.0).handles.values().map(|handle| (handle.now().created, handle.clone())).collect();
         all.sort_by(|(a, _), (b, _)| b.cmp(a));
         all.into_iter().map(|(_, handle)| handle).collect()
     }

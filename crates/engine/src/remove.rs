@@ -63,10 +63,7 @@ impl Engine {
             _ => {}
         }
         let how = durability(&handle.now().config);
-        self.0
-            .store
-            .delete(CONTAINERS, &handle.id, how)
-            .map_err(Error::internal)?;
+        self.0.store.delete(CONTAINERS, &handle.id, how).map_err(Error::internal)?;
         Ok(())
     }
 }

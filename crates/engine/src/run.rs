@@ -16,20 +16,11 @@ impl Engine {
     /// Takes up a container that its shim says is started: publishes what is so, and follows what comes.
     pub(crate) async fn resume(&self, handle: &Arc<Handle>, line: Line, state: ShimState) {
         let guard = handle.shim.clone().lock_owned().await;
-        let started_at = state
-            .started_at
-            .and_then(|at| Timestamp::from_nanosecond(at.into()).ok());
+        let started_at = state.started_at.and_then(|at| Timestamp::from_nanosecond(at.into()).ok());
         let passed = handle.pass(Event::Started { pid: state.pid }, |container| {
-            container.last = crate::LastRun {
-                started_at,
-                ..crate::LastRun::default()
-            };
-            container.execs = state
-                .sessions
-                .iter()
-                .filter(|s| s.exit.is_none())
-                .map(|s| s.id.clone())
-                .collect();
+            container.last = crate::LastRun { started_at, ..crate::LastRun::default() };
+            container.execs =
+                state.sessions.iter().filter(|s| s.exit.is_none()).map(|s| s.id.clone()).collect();
         });
         if let Err(error) = passed {
             tracing::error!("container {}: {error}", handle.id);
@@ -58,10 +49,9 @@ impl Engine {
         while let Some(event) = line.event().await {
             match event {
                 ShimEvent::Exited { session: None, exit } => self.ended(&handle, exit).await,
-                ShimEvent::Exited {
-                    session: Some(session),
-                    exit,
-                } => self.exec_ended(&handle, &session, exit),
+                ShimEvent::Exited { session: Some(session), exit } => {
+                    self.exec_ended(&handle, &session, exit)
+                }
                 ShimEvent::OutOfMemory => self.0.events.container(&handle.now(), "oom", &[]),
             }
         }
@@ -87,9 +77,7 @@ impl Engine {
         if exit.oom_killed {
             self.0.events.container(&container, "oom", &[]);
         }
-        self.0
-            .events
-            .container(&container, "die", &[("exitCode", exit.code.to_string())]);
+        self.0.events.container(&container, "die", &[("exitCode", exit.code.to_string())]);
         if container.config.host.auto_remove {
             let _ = self.remove(&handle.id, false).await;
         } else {
@@ -99,16 +87,9 @@ impl Engine {
 
     /// The shim died without a word: nothing holds the container's streams any more, so it is ended.
     async fn lost(&self, handle: &Arc<Handle>) {
-        tracing::error!(
-            "container {}: its shim was lost; ending what is left of it",
-            handle.id
-        );
+        tracing::error!("container {}: its shim was lost; ending what is left of it", handle.id);
         self.clear_runtime(&handle.id).await;
-        let exit = Exit {
-            code: LOST,
-            at: Timestamp::now().as_nanosecond() as i64,
-            oom_killed: false,
-        };
+        let exit = Exit { code: LOST, at: Timestamp::now().as_nanosecond() as i64, oom_killed: false };
         handle.change(|container| "its shim was lost".clone_into(&mut container.last.error));
         self.ended(handle, exit).await;
     }
@@ -124,10 +105,7 @@ impl Engine {
             .output()
             .await;
         if let Err(error) = deleted {
-            tracing::error!(
-                "container {id}: run {}: {error}",
-                self.0.options.runtime.display()
-            );
+            tracing::error!("container {id}: run {}: {error}", self.0.options.runtime.display());
         }
     }
 

@@ -64,17 +64,12 @@ pub(crate) fn default_filter(capabilities: &[String]) -> Result<spec::Seccomp> {
         architectures.extend(here.sub_architectures.iter().flatten().cloned());
     }
     let applies = |rule: &&Rule| {
-        let Rule {
-            includes, excludes, ..
-        } = rule;
+        let Rule { includes, excludes, .. } = rule;
         let has = |names: &[String]| names.iter().any(|name| capabilities.contains(name));
         let here = |arches: &[String]| arches.iter().any(|arch| arch == HERE.1);
         (includes.caps.is_empty() || has(&includes.caps))
             && (includes.arches.is_empty() || here(&includes.arches))
-            && includes
-                .min_kernel
-                .as_ref()
-                .is_none_or(|least| kernel >= kernel_version(least.as_bytes()))
+            && includes.min_kernel.as_ref().is_none_or(|least| kernel >= kernel_version(least.as_bytes()))
             && !has(&excludes.caps)
             && !here(&excludes.arches)
     };
@@ -82,12 +77,7 @@ pub(crate) fn default_filter(capabilities: &[String]) -> Result<spec::Seccomp> {
         default_action: profile.default_action.clone(),
         default_errno_ret: profile.default_errno_ret,
         architectures,
-        syscalls: profile
-            .syscalls
-            .iter()
-            .filter(applies)
-            .map(|rule| rule.decided.clone())
-            .collect(),
+        syscalls: profile.syscalls.iter().filter(applies).map(|rule| rule.decided.clone()).collect(),
         ..spec::Seccomp::default()
     })
 }
@@ -95,9 +85,7 @@ pub(crate) fn default_filter(capabilities: &[String]) -> Result<spec::Seccomp> {
 /// Major and minor of `6.18.44-cloud`.
 fn kernel_version(release: &[u8]) -> (u32, u32) {
     let text = String::from_utf8_lossy(release);
-    let mut numbers = text
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|part| part.parse().unwrap_or(0));
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -112,11 +100,7 @@ mod tests {
             filter
                 .syscalls
                 .into_iter()
-                .flat_map(|rule| {
-                    rule.names
-                        .into_iter()
-                        .map(move |name| (name, rule.action.clone()))
-                })
+                .flat_map(|rule| rule.names.into_iter().map(move |name| (name, rule.action.clone())))
                 .collect::<Vec<_>>()
         };
         let plain = names(&[]);

@@ -24,21 +24,14 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            buffer: BytesMut::new(),
-        }
+        Self { stream, buffer: BytesMut::new() }
     }
 
     /// Connects to the shim of the bundle `directory`. Its path may be longer than a socket address holds (108
     /// bytes), so the address goes through an open descriptor.
     pub(crate) async fn connect(directory: &Path) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
-        let handle = open(
-            directory,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let handle = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let address = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
         Ok(Self::new(UnixStream::connect(address).await?))
     }
@@ -57,10 +50,9 @@ impl Line {
         match serde_json::from_slice(&message) {
             Ok(Reply::Error { message }) => Err(Error::new(Kind::Internal, message)),
             Ok(reply) => Ok(reply),
-            Err(error) => Err(Error::new(
-                Kind::Internal,
-                format!("the container's shim answers nonsense: {error}"),
-            )),
+            Err(error) => {
+                Err(Error::new(Kind::Internal, format!("the container's shim answers nonsense: {error}")))
+            }
         }
     }
 
@@ -188,8 +180,5 @@ async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mps
 }
 
 fn lost(error: &io::Error) -> Error {
-    Error::new(
-        Kind::Internal,
-        format!("the container's shim cannot be reached: {error}"),
-    )
+    Error::new(Kind::Internal, format!("the container's shim cannot be reached: {error}"))
 }

@@ -21,20 +21,12 @@ pub(crate) const TERM: i32 = 15;
 pub(crate) fn parse(text: &str) -> Result<i32> {
     let invalid = || Error::new(Kind::Invalid, format!("Invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=RTMAX).contains(&number) {
-            Ok(number)
-        } else {
-            Err(invalid())
-        };
+        return if (1..=RTMAX).contains(&number) { Ok(number) } else { Err(invalid()) };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let offset = |rest: &str| {
-        if rest.is_empty() {
-            Some(0)
-        } else {
-            rest.parse::<i32>().ok()
-        }
+        if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() }
     };
     let realtime = if let Some(rest) = name.strip_prefix("RTMIN") {
         offset(rest).map(|plus| RTMIN + plus)
@@ -43,20 +35,9 @@ pub(crate) fn parse(text: &str) -> Result<i32> {
     } else {
         None
     };
-    let known = NAMES
-        .iter()
-        .position(|known| *known == name)
-        .map(|index| index as i32 + 1);
-    let alias = || {
-        ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == name)
-            .map(|(_, number)| *number)
-    };
-    known
-        .or_else(alias)
-        .or(realtime.filter(|number| (RTMIN..=RTMAX).contains(number)))
-        .ok_or_else(invalid)
+    let known = NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1);
+    let alias = || ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, number)| *number);
+    known.or_else(alias).or(realtime.filter(|number| (RTMIN..=RTMAX).contains(number))).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -78,9 +59,7 @@ mod tests {
         for (text, number) in good {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for bad in [
-            "", "0", "-1", "65", "SIG", "SIGNOPE", "RTMIN+99", "RTMAX+1", "9x", " 9",
-        ] {
+        for bad in ["", "0", "-1", "65", "SIG", "SIGNOPE", "RTMIN+99", "RTMAX+1", "9x", " 9"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -70,13 +70,7 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The whole document.
 pub(crate) fn bundle(container: &Container, facts: &Facts) -> Result<spec::Spec> {
@@ -84,10 +78,7 @@ pub(crate) fn bundle(container: &Container, facts: &Facts) -> Result<spec::Spec>
     Ok(spec::Spec {
         oci_version: spec::VERSION.to_owned(),
         process: Some(process(container, facts)),
-        root: Some(spec::Root {
-            path: "rootfs".to_owned(),
-            readonly: config.host.read_only_root,
-        }),
+        root: Some(spec::Root { path: "rootfs".to_owned(), readonly: config.host.read_only_root }),
         hostname: Some(facts.hostname.clone()),
         domainname: Some(config.domainname.clone()).filter(|name| !name.is_empty()),
         mounts: mounts(config, facts),
@@ -105,17 +96,11 @@ fn process(container: &Container, facts: &Facts) -> spec::Process {
     }
     spec::Process {
         terminal: config.tty,
-        console_size: config
-            .console_size
-            .map(|(height, width)| spec::ConsoleSize { height, width }),
+        console_size: config.console_size.map(|(height, width)| spec::ConsoleSize { height, width }),
         user: facts.identity.user.clone(),
         args,
         env: environment(config, facts),
-        cwd: if config.working_dir.is_empty() {
-            "/".to_owned()
-        } else {
-            config.working_dir.clone()
-        },
+        cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         capabilities: Some(capabilities(facts.identity.user.uid, &CAPABILITIES)),
         ..spec::Process::default()
     }
@@ -152,9 +137,7 @@ fn environment(config: &Config, facts: &Facts) -> Vec<String> {
 pub(crate) fn override_env(env: &mut Vec<String>, with: &[String]) {
     for entry in with {
         let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key);
-        let place = env
-            .iter()
-            .position(|have| have.split_once('=').is_some_and(|(name, _)| name == key));
+        let place = env.iter().position(|have| have.split_once('=').is_some_and(|(name, _)| name == key));
         match (place, entry.contains('=')) {
             (Some(place), true) => env[place].clone_from(entry),
             (Some(place), false) => drop(env.remove(place)),
@@ -165,26 +148,12 @@ pub(crate) fn override_env(env: &mut Vec<String>, with: &[String]) {
 }
 
 fn mounts(config: &Config, facts: &Facts) -> Vec<Mount> {
-    let shm_size = if config.host.shm_size == 0 {
-        DEFAULT_SHM
-    } else {
-        config.host.shm_size
-    };
+    let shm_size = if config.host.shm_size == 0 { DEFAULT_SHM } else { config.host.shm_size };
     let shm = format!("mode=1777,size={shm_size}");
     let mut mounts = vec![
         mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
-        mount(
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            "nosuid,strictatime,mode=755,size=65536k",
-        ),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
-        ),
+        mount("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+        mount("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
         mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro,nosuid,noexec,nodev"),
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
@@ -197,37 +166,18 @@ fn mounts(config: &Config, facts: &Facts) -> Vec<Mount> {
         ("/etc/hosts", &files.hosts),
     ];
     let mut users: Vec<Mount> = config.host.binds.iter().map(bind).collect();
-    users.extend(
-        config
-            .host
-            .tmpfs
-            .iter()
-            .map(|(path, options)| tmpfs(path, options)),
-    );
+    users.extend(config.host.tmpfs.iter().map(|(path, options)| tmpfs(path, options)));
     for (path, source) in own {
         if !users.iter().any(|user| user.destination == path) {
-            mounts.push(bind_mount(
-                path,
-                source.display().to_string(),
-                &["rbind", "rprivate"],
-            ));
+            mounts.push(bind_mount(path, source.display().to_string(), &["rbind", "rprivate"]));
         }
     }
     // A mount on `/a` must come before one on `/a/b`.
-    users.sort_by_key(|user| {
-        user.destination
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .count()
-    });
+    users.sort_by_key(|user| user.destination.split('/').filter(|part| !part.is_empty()).count());
     mounts.retain(|own| !users.iter().any(|user| user.destination == own.destination));
     mounts.extend(users);
     if config.host.init {
-        mounts.push(bind_mount(
-            INIT,
-            facts.init.display().to_string(),
-            &["bind", "ro", "nosuid", "nodev"],
-        ));
+        mounts.push(bind_mount(INIT, facts.init.display().to_string(), &["bind", "ro", "nosuid", "nodev"]));
     }
     mounts
 }
@@ -237,11 +187,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
         destination: destination.to_owned(),
         kind: Some(kind.to_owned()),
         source: Some(source.to_owned()),
-        options: options
-            .split(',')
-            .filter(|option| !option.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        options: options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect(),
         ..Mount::default()
     }
 }
@@ -257,11 +203,7 @@ fn bind_mount(destination: &str, source: String, options: &[&str]) -> Mount {
 }
 
 fn bind(bind: &Bind) -> Mount {
-    let propagation = if bind.propagation.is_empty() {
-        "rprivate"
-    } else {
-        &bind.propagation
-    };
+    let propagation = if bind.propagation.is_empty() { "rprivate" } else { &bind.propagation };
     let mut options = vec!["rbind", propagation];
     if bind.read_only {
         // What is mounted below is read-only too (Linux 5.12), as in Docker since 25.
@@ -271,11 +213,7 @@ fn bind(bind: &Bind) -> Mount {
 }
 
 fn tmpfs(path: &str, options: &str) -> Mount {
-    let given = if options.is_empty() {
-        String::new()
-    } else {
-        format!(",{options}")
-    };
+    let given = if options.is_empty() { String::new() } else { format!(",{options}") };
     mount(path, "tmpfs", "tmpfs", &format!("noexec,nosuid,nodev{given}"))
 }
 
@@ -368,21 +306,14 @@ fn resources(limits: &Resources) -> spec::Resources {
         devices: device_rules(),
         memory: (memory != spec::Memory::default()).then_some(memory),
         cpu: (cpu != spec::Cpu::default()).then_some(cpu),
-        pids: limits
-            .pids_limit
-            .filter(|&limit| limit > 0)
-            .map(|limit| spec::Pids { limit: Some(limit) }),
+        pids: limits.pids_limit.filter(|&limit| limit > 0).map(|limit| spec::Pids { limit: Some(limit) }),
         ..spec::Resources::default()
     }
 }
 
 /// Everything is denied; the runtime adds the devices that every container has (config-linux.md, "Default Devices").
 fn device_rules() -> Vec<spec::DeviceRule> {
-    vec![spec::DeviceRule {
-        allow: false,
-        access: Some("rwm".to_owned()),
-        ..spec::DeviceRule::default()
-    }]
+    vec![spec::DeviceRule { allow: false, access: Some("rwm".to_owned()), ..spec::DeviceRule::default() }]
 }
 
 /// How the container's network is to be planned.
@@ -400,10 +331,7 @@ mod tests {
     #[test]
     fn environment_is_overridden_in_place() {
         let mut env = vec!["A=1".to_owned(), "B=2".to_owned()];
-        override_env(
-            &mut env,
-            &["B=3".to_owned(), "A".to_owned(), "C=".to_owned(), "D".to_owned()],
-        );
+        override_env(&mut env, &["B=3".to_owned(), "A".to_owned(), "C=".to_owned(), "D".to_owned()]);
         assert_eq!(env, ["B=3", "C="]);
     }
 
@@ -425,10 +353,7 @@ mod tests {
     #[test]
     fn nobody_but_root_has_active_capabilities() {
         let plain = capabilities(1000, default_capabilities());
-        assert_eq!(
-            (plain.bounding.len(), plain.effective.len(), plain.permitted.len()),
-            (14, 0, 0)
-        );
+        assert_eq!((plain.bounding.len(), plain.effective.len(), plain.permitted.len()), (14, 0, 0));
         assert!(plain.inheritable.is_empty() && plain.ambient.is_empty());
         assert_eq!(capabilities(0, default_capabilities()).effective.len(), 14);
     }

@@ -27,13 +27,8 @@ use crate::{
 };
 
 /// Where the runtimes that Debian and others install are found; `PATH` is not asked (rule R11).
-const RUNTIME_DIRECTORIES: [&str; 5] = [
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-];
+const RUNTIME_DIRECTORIES: [&str; 5] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"];
 
 /// An OCI runtime.
 pub(crate) struct Runtime {
@@ -85,34 +80,19 @@ impl Engine {
         let runtime = self.runtime(&container.config.host.runtime)?;
         check_sources(container)?;
         let network = network::plan(&bundle::network_mode(&container.config));
-        steps.step(
-            Room::Network,
-            "plan network",
-            vec![("namespace", network.namespace.to_string())],
-        );
+        steps.step(Room::Network, "plan network", vec![("namespace", network.namespace.to_string())]);
 
         let identity = self.identity(container).await?;
         let facts = self.facts(container, identity, network, &runtime);
         write_files(container, &facts)?;
-        steps.step(
-            Room::Engine,
-            "resolve user, write /etc files",
-            user_details(&facts.identity),
-        );
+        steps.step(Room::Engine, "resolve user, write /etc files", user_details(&facts.identity));
 
         let root = self.0.snapshots.mounts(&container.id)?;
-        let layers = root
-            .iter()
-            .flat_map(|mount| &mount.options)
-            .map(|option| ("option", option.clone()));
+        let layers = root.iter().flat_map(|mount| &mount.options).map(|option| ("option", option.clone()));
         steps.step(Room::Snapshot, "compose layers", layers.collect());
 
         let directory = self.write_bundle(container, &facts, root, &runtime)?;
-        steps.step(
-            Room::Engine,
-            "write bundle",
-            vec![("directory", directory.display().to_string())],
-        );
+        steps.step(Room::Engine, "write bundle", vec![("directory", directory.display().to_string())]);
         Ok(directory)
     }
 
@@ -125,18 +105,15 @@ impl Engine {
     ) -> Result<(Line, protocol::State)> {
         let mut line = self.spawn_shim(directory)?;
         // A failing shim has taken back whatever it and the runtime made before it answers.
-        let created = line.reply_state().await?;
-        let details = vec![
-            ("shim", created.shim_pid.to_string()),
-            ("pid", created.pid.to_string()),
-        ];
+        let created = line.reply_state().await.map_err(in_dockers_words)?;
+        let details = vec![("shim", created.shim_pid.to_string()), ("pid", created.pid.to_string())];
         steps.step(Room::Engine, "start shim", details);
         let released = self.release(handle, directory, &mut line).await;
         steps.step(Room::Engine, "release the process", Vec::new());
         if released.is_err() {
             let _ = line.ask(&Request::Discard).await;
         }
-        released
+        released.map_err(in_dockers_words)
     }
 
     /// Joins who waits for output and who watches, then lets the process go: it may end at once, and its shim with it.
@@ -171,10 +148,7 @@ impl Engine {
     pub(crate) fn runtime(&self, name: &str) -> Result<Runtime> {
         if name.is_empty() || name == "knarr" {
             let program = format!("/proc/{}/fd/{}", std::process::id(), self.0.runtime.as_raw_fd());
-            return Ok(Runtime {
-                program: program.into(),
-                own: true,
-            });
+            return Ok(Runtime { program: program.into(), own: true });
         }
         let installed = || {
             let known = matches!(name, "runc" | "crun" | "youki");
@@ -186,30 +160,18 @@ impl Engine {
         let program = self.0.options.runtimes.get(name).cloned().or_else(installed);
         let unknown = || {
             let hint = "name it to the daemon: knarr daemon --add-runtime NAME=PATH";
-            Error::new(
-                Kind::Invalid,
-                format!("unknown or invalid runtime name: {name} ({hint})"),
-            )
+            Error::new(Kind::Invalid, format!("unknown or invalid runtime name: {name} ({hint})"))
         };
-        Ok(Runtime {
-            program: program.ok_or_else(unknown)?,
-            own: false,
-        })
+        Ok(Runtime { program: program.ok_or_else(unknown)?, own: false })
     }
 
     /// Who the process is, by the files in the container as it would start now.
     async fn identity(&self, container: &Container) -> Result<Identity> {
-        let (snapshots, id, words) = (
-            self.0.snapshots.clone(),
-            container.id.clone(),
-            container.config.user.clone(),
-        );
+        let (snapshots, id, words) =
+            (self.0.snapshots.clone(), container.id.clone(), container.config.user.clone());
         blocking(move || {
-            let read = |path: &str| {
-                Ok(snapshots
-                    .read(&id, Path::new(path), user::MAX_FILE)?
-                    .unwrap_or_default())
-            };
+            let read =
+                |path: &str| Ok(snapshots.read(&id, Path::new(path), user::MAX_FILE)?.unwrap_or_default());
             user::of(&words, read)
         })
         .await?
@@ -222,9 +184,7 @@ impl Engine {
         network: network::Plan,
         runtime: &Runtime,
     ) -> Facts {
-        let Container {
-            id, config, files, ..
-        } = container;
+        let Container { id, config, files, .. } = container;
         let parent = match config.host.cgroup_parent.as_str() {
             "" => &self.0.options.cgroup_parent,
             given => given,
@@ -306,18 +266,10 @@ impl Engine {
                 .await
                 .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
             let streams = attachment.options.into();
-            match line
-                .ask(&Request::Attach {
-                    session: None,
-                    streams,
-                })
-                .await?
-            {
+            match line.ask(&Request::Attach { session: None, streams }).await? {
                 Reply::Done => line.pump(attachment.output, attachment.input),
                 other => {
-                    return Err(Error::internal(format!(
-                        "the shim answers out of turn: {other:?}"
-                    )));
+                    return Err(Error::internal(format!("the shim answers out of turn: {other:?}")));
                 }
             }
         }
@@ -325,34 +277,30 @@ impl Engine {
     }
 }
 
+/// Docker's clients tell a missing program from others by words that not every runtime writes the same way (crun: "No
+/// such file or directory").
+fn in_dockers_words(error: Error) -> Error {
+    let lowered = ["No such file or directory", "Permission denied", "Is a directory"]
+        .iter()
+        .fold(error.message, |message, words| message.replace(words, &words.to_lowercase()));
+    Error { message: lowered, ..error }
+}
+
 fn startable(state: &State) -> Result<()> {
     let (kind, message) = match state {
         State::Created | State::Exited => return Ok(()),
         State::Running { .. } => (Kind::NotModified, "container is already running"),
-        State::Paused { .. } => (
-            Kind::Conflict,
-            "cannot start a paused container, try unpause instead",
-        ),
-        State::Removing | State::Dead => (
-            Kind::Conflict,
-            "container is marked for removal and cannot be started",
-        ),
+        State::Paused { .. } => (Kind::Conflict, "cannot start a paused container, try unpause instead"),
+        State::Removing | State::Dead => {
+            (Kind::Conflict, "container is marked for removal and cannot be started")
+        }
     };
     Err(Error::new(kind, message))
 }
 
 fn user_details(identity: &Identity) -> Vec<(&'static str, String)> {
-    let spec::User {
-        uid,
-        gid,
-        additional_gids,
-        ..
-    } = &identity.user;
-    vec![
-        ("uid", uid.to_string()),
-        ("gid", gid.to_string()),
-        ("groups", format!("{additional_gids:?}")),
-    ]
+    let spec::User { uid, gid, additional_gids, .. } = &identity.user;
+    vec![("uid", uid.to_string()), ("gid", gid.to_string()), ("groups", format!("{additional_gids:?}"))]
 }
 
 /// Docker's `-v` makes a missing directory, `--mount` refuses.
@@ -378,11 +326,7 @@ fn write_files(container: &Container, facts: &Facts) -> Result<()> {
     let files = &facts.files;
     let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let host_network = container.config.host.network == crate::config::Network::Host;
-    let hosts = if host_network {
-        of_host("/etc/hosts")
-    } else {
-        host::HOSTS.to_owned()
-    };
+    let hosts = if host_network { of_host("/etc/hosts") } else { host::HOSTS.to_owned() };
     for (path, content) in [
         (&files.hostname, format!("{}\n", facts.hostname)),
         (&files.hosts, hosts),

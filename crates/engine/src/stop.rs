@@ -48,9 +48,7 @@ impl Engine {
         }
         let configured = Some(container.config.stop_signal.as_str()).filter(|name| !name.is_empty());
         let number = given.or(configured).map_or(Ok(signal::TERM), signal::parse)?;
-        let seconds = timeout
-            .or(container.config.stop_timeout)
-            .unwrap_or(DEFAULT_TIMEOUT);
+        let seconds = timeout.or(container.config.stop_timeout).unwrap_or(DEFAULT_TIMEOUT);
         self.signal(handle, number).await?;
         if matches!(container.state, State::Paused { .. }) {
             self.thaw(handle).await?;
@@ -75,10 +73,7 @@ impl Engine {
         let number = signal::parse(name)?;
         let container = handle.now();
         if container.state.pid().is_none() {
-            let message = format!(
-                "cannot kill container: {key}: container {} is not running",
-                container.id
-            );
+            let message = format!("cannot kill container: {key}: container {} is not running", container.id);
             return Err(Error::new(Kind::Conflict, message));
         }
         self.signal(&handle, number).await?;
@@ -89,9 +84,7 @@ impl Engine {
             }
             ended(&handle, Some(AFTER_KILL)).await;
         }
-        self.0
-            .events
-            .container(&container, "kill", &[("signal", number.to_string())]);
+        self.0.events.container(&container, "kill", &[("signal", number.to_string())]);
         Ok(())
     }
 
@@ -114,23 +107,9 @@ impl Engine {
     }
 
     async fn signal(&self, handle: &Handle, signal: i32) -> Result<()> {
-        let asked = self
-            .ask(
-                handle,
-                &Request::Signal {
-                    session: None,
-                    signal,
-                },
-            )
-            .await;
+        let asked = self.ask(handle, &Request::Signal { session: None, signal }).await;
         // It may have ended on its own in the meantime: then the signal has nothing left to do.
-        asked.map(drop).or_else(|error| {
-            if handle.now().state.pid().is_none() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        asked.map(drop).or_else(|error| if handle.now().state.pid().is_none() { Ok(()) } else { Err(error) })
     }
 
     /// Freezes every process of it.
@@ -176,9 +155,7 @@ impl Engine {
         handle.change(|container| container.name.clone_from(&new));
         self.save(&handle);
         self.0.containers.free_name(&old);
-        self.0
-            .events
-            .container(&handle.now(), "rename", &[("oldName", format!("/{old}"))]);
+        self.0.events.container(&handle.now(), "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }
 

@@ -65,13 +65,7 @@ impl Container {
     /// Entrypoint and command together; the first word is the program.
     pub fn words(&self) -> Vec<String> {
         let config = &self.config;
-        config
-            .entrypoint
-            .iter()
-            .flatten()
-            .chain(config.command.iter().flatten())
-            .cloned()
-            .collect()
+        config.entrypoint.iter().flatten().chain(config.command.iter().flatten()).cloned().collect()
     }
 }
 

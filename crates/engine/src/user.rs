@@ -35,12 +35,7 @@ fn passwd_lines(file: &str) -> impl Iterator<Item = PasswdLine<'_>> {
         let mut fields = line.trim_end_matches('\r').split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
-        Some(PasswdLine {
-            name,
-            uid,
-            gid,
-            home: fields.nth(1).unwrap_or_default(),
-        })
+        Some(PasswdLine { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
     })
 }
 
@@ -49,11 +44,7 @@ fn group_lines(file: &str) -> impl Iterator<Item = GroupLine<'_>> {
         let mut fields = line.trim_end_matches('\r').split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
         let gid = id(fields.nth(1)?)?;
-        Some(GroupLine {
-            name,
-            gid,
-            members: fields.next().unwrap_or_default(),
-        })
+        Some(GroupLine { name, gid, members: fields.next().unwrap_or_default() })
     })
 }
 
@@ -79,9 +70,7 @@ fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity> {
     let numeric = user_word.bytes().all(|byte| byte.is_ascii_digit());
     let uid = id(user_word);
     if numeric && uid.is_none() {
-        return Err(invalid(format!(
-            "unable to find user {user_word}: uids run from 0 to 4294967294"
-        )));
+        return Err(invalid(format!("unable to find user {user_word}: uids run from 0 to 4294967294")));
     }
     let entry = passwd_lines(passwd).find(|line| match uid {
         Some(uid) => line.uid == uid,
@@ -103,39 +92,20 @@ fn resolve(words: &str, passwd: &str, group: &str) -> Result<Identity> {
         Some(name) if group_word.is_none() => memberships(name, group),
         _ => Vec::new(),
     };
-    let home = if home.is_empty() {
-        if uid == 0 { "/root" } else { "/" }
-    } else {
-        home
-    };
-    let user = spec::User {
-        uid,
-        gid,
-        umask: None,
-        additional_gids: with_primary(gid, additional_gids),
-    };
-    Ok(Identity {
-        user,
-        home: home.to_owned(),
-    })
+    let home = if home.is_empty() { if uid == 0 { "/root" } else { "/" } } else { home };
+    let user = spec::User { uid, gid, umask: None, additional_gids: with_primary(gid, additional_gids) };
+    Ok(Identity { user, home: home.to_owned() })
 }
 
 fn resolve_group(word: &str, file: &str) -> Result<u32> {
     if word.bytes().all(|byte| byte.is_ascii_digit()) {
-        return id(word).ok_or_else(|| {
-            invalid(format!(
-                "unable to find group {word}: gids run from 0 to 4294967294"
-            ))
-        });
+        return id(word)
+            .ok_or_else(|| invalid(format!("unable to find group {word}: gids run from 0 to 4294967294")));
     }
     group_lines(file)
         .find(|line| line.name == word)
         .map(|line| line.gid)
-        .ok_or_else(|| {
-            invalid(format!(
-                "unable to find group {word}: no matching entries in group file"
-            ))
-        })
+        .ok_or_else(|| invalid(format!("unable to find group {word}: no matching entries in group file")))
 }
 
 fn memberships(name: &str, file: &str) -> Vec<u32> {
@@ -168,9 +138,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nwheel:x:10:root,web\nvideo:x:44:web\n77:x:0:\n";
 
     fn ids(words: &str) -> Option<(u32, u32, Vec<u32>)> {
-        resolve(words, PASSWD, GROUP)
-            .ok()
-            .map(|who| (who.user.uid, who.user.gid, who.user.additional_gids))
+        resolve(words, PASSWD, GROUP).ok().map(|who| (who.user.uid, who.user.gid, who.user.additional_gids))
     }
 
     #[test]

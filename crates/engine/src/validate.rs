@@ -36,20 +36,9 @@ pub(crate) fn check(config: &Config, cpus: usize) -> Result<()> {
 }
 
 fn limits(limits: &Resources, cpus: usize) -> std::result::Result<(), String> {
-    let Resources {
-        memory,
-        memory_swap,
-        memory_reservation,
-        nano_cpus,
-        cpu_period,
-        cpu_quota,
-        ..
-    } = *limits;
+    let Resources { memory, memory_swap, memory_reservation, nano_cpus, cpu_period, cpu_quota, .. } = *limits;
     let wrong = |bad: bool, text: &str| if bad { Err(text.to_owned()) } else { Ok(()) };
-    wrong(
-        memory != 0 && memory < LEAST_MEMORY,
-        "Minimum memory limit allowed is 6MB",
-    )?;
+    wrong(memory != 0 && memory < LEAST_MEMORY, "Minimum memory limit allowed is 6MB")?;
     wrong(
         memory > 0 && memory_swap > 0 && memory_swap < memory,
         "Minimum memoryswap limit should be larger than memory limit, see usage",
@@ -70,27 +59,18 @@ fn limits(limits: &Resources, cpus: usize) -> std::result::Result<(), String> {
         nano_cpus > 0 && cpu_period > 0,
         "Conflicting options: Nano CPUs and CPU Period cannot both be set",
     )?;
-    wrong(
-        nano_cpus > 0 && cpu_quota > 0,
-        "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
-    )?;
+    wrong(nano_cpus > 0 && cpu_quota > 0, "Conflicting options: Nano CPUs and CPU Quota cannot both be set")?;
     if nano_cpus < 0 || nano_cpus > cpus as i64 * 1_000_000_000 {
         return Err(format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         ));
     }
-    wrong(
-        nano_cpus > 0 && nano_cpus < 10_000_000,
-        "range of CPUs is from 0.01 upwards",
-    )?;
+    wrong(nano_cpus > 0 && nano_cpus < 10_000_000, "range of CPUs is from 0.01 upwards")?;
     wrong(
         cpu_period != 0 && !(1_000..=1_000_000).contains(&cpu_period),
         "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
     )?;
-    wrong(
-        cpu_quota > 0 && cpu_quota < 1_000,
-        "CPU cfs quota can not be less than 1ms (i.e. 1000)",
-    )?;
+    wrong(cpu_quota > 0 && cpu_quota < 1_000, "CPU cfs quota can not be less than 1ms (i.e. 1000)")?;
     wrong(limits.cpu_shares < 0, "shares must be a positive integer")?;
     cpu_list(&limits.cpuset_cpus, Some(cpus))
         .map_err(|reason| cpuset("cpus", &limits.cpuset_cpus, &reason))?;
@@ -108,11 +88,8 @@ fn cpu_list(list: &str, available: Option<usize>) -> std::result::Result<(), Str
     }
     for part in list.split(',').filter(|_| !list.is_empty()) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| {
-            text.trim()
-                .parse::<usize>()
-                .map_err(|_| format!("{text:?} is not a number"))
-        };
+        let number =
+            |text: &str| text.trim().parse::<usize>().map_err(|_| format!("{text:?} is not a number"));
         let (from, to) = (number(from)?, number(to)?);
         if from > to {
             return Err(format!("{part:?} runs backwards"));
@@ -130,19 +107,14 @@ fn mount_points(config: &Config) -> Result<()> {
     let tmpfs = config.host.tmpfs.iter().map(|(path, _)| path);
     let mut seen = std::collections::BTreeSet::new();
     for target in binds.chain(tmpfs) {
-        let parts: Vec<&str> = target
-            .split('/')
-            .filter(|part| !part.is_empty() && *part != ".")
-            .collect();
+        let parts: Vec<&str> = target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if !target.starts_with('/') {
             return Err(invalid(format!(
                 "invalid mount target {target:?}: must be an absolute path in the container"
             )));
         }
         if parts.contains(&"..") {
-            return Err(invalid(format!(
-                "invalid mount target {target:?}: must not contain '..'"
-            )));
+            return Err(invalid(format!("invalid mount target {target:?}: must not contain '..'")));
         }
         match parts.as_slice() {
             [] => {
@@ -151,9 +123,7 @@ fn mount_points(config: &Config) -> Result<()> {
                 ));
             }
             ["proc", ..] => {
-                return Err(invalid(format!(
-                    "invalid mount target {target:?}: /proc belongs to the engine"
-                )));
+                return Err(invalid(format!("invalid mount target {target:?}: /proc belongs to the engine")));
             }
             _ => {}
         }
@@ -188,33 +158,20 @@ mod tests {
         assert!(
             with(|c| (c.host.resources.memory, c.host.resources.memory_swap) = (64 << 20, 32 << 20)).is_err()
         );
-        assert!(
-            with(|c| c.host.resources.nano_cpus = 5_000_000_000)
-                .unwrap_err()
-                .contains("only 4 CPUs")
-        );
+        assert!(with(|c| c.host.resources.nano_cpus = 5_000_000_000).unwrap_err().contains("only 4 CPUs"));
         assert!(with(|c| c.host.resources.cpuset_cpus = "0-3".into()).is_ok());
         for bad in ["4", "3-1", "a", "0,,1", "0-", &"0,".repeat(600)] {
-            assert!(
-                with(|c| c.host.resources.cpuset_cpus = bad.into()).is_err(),
-                "{bad}"
-            );
+            assert!(with(|c| c.host.resources.cpuset_cpus = bad.into()).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn the_engines_places_cannot_be_mounted_over() {
         for bad in ["/proc", "/proc/./", "//proc/self", "/", "data", "/a/../proc"] {
-            assert!(
-                with(|c| c.host.tmpfs.push((bad.into(), String::new()))).is_err(),
-                "{bad}"
-            );
+            assert!(with(|c| c.host.tmpfs.push((bad.into(), String::new()))).is_err(), "{bad}");
         }
         for good in ["/data", "/dev/shm", "/process", "/sys/fs/cgroup", "/dev"] {
-            assert!(
-                with(|c| c.host.tmpfs.push((good.into(), String::new()))).is_ok(),
-                "{good}"
-            );
+            assert!(with(|c| c.host.tmpfs.push((good.into(), String::new()))).is_ok(), "{good}");
         }
     }
 }

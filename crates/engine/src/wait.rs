@@ -33,9 +33,6 @@ impl Waiting {
         };
         // An error means that it was forgotten; its last state is still here.
         let _ = self.follow.wait_for(over).await;
-        Waited {
-            code: self.follow.borrow().container.last.exit_code,
-            error: None,
-        }
+        Waited { code: self.follow.borrow().container.last.exit_code, error: None }
     }
 }

@@ -39,18 +39,11 @@ impl House {
         engine
             .import(
                 Cursor::new(busybox()),
-                Import {
-                    name: Some("busybox".parse().unwrap()),
-                    ..Import::default()
-                },
+                Import { name: Some("busybox".parse().unwrap()), ..Import::default() },
             )
             .await
             .unwrap();
-        Self {
-            engine,
-            options,
-            _place: place,
-        }
+        Self { engine, options, _place: place }
     }
 
     async fn run(&self, words: &[&str], change: impl FnOnce(&mut Config)) -> String {
@@ -62,12 +55,7 @@ impl House {
     }
 
     async fn output(&self, id: &str) -> String {
-        let query = LogQuery {
-            stdout: true,
-            stderr: true,
-            follow: true,
-            ..LogQuery::default()
-        };
+        let query = LogQuery { stdout: true, stderr: true, follow: true, ..LogQuery::default() };
         let mut lines = self.engine.logs(id, query).unwrap();
         let mut text = String::new();
         while let Some(line) = lines.recv().await {
@@ -100,11 +88,8 @@ impl Drop for House {
 
 fn parents(path: &str) -> impl Iterator<Item = PathBuf> {
     let path = path.trim_start_matches('/').to_owned();
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+    let hierarchies =
+        std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
     hierarchies
         .chain([PathBuf::from("/sys/fs/cgroup")])
         .map(move |root| root.join(&path))
@@ -115,20 +100,12 @@ fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test's own path");
     let directory = test.parent().and_then(Path::parent).expect("target/…/deps");
     let path = directory.join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing: build the workspace first",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is missing: build the workspace first", path.display());
     path
 }
 
 fn config(words: &[&str]) -> Config {
-    let mut config = Config {
-        image: "busybox".into(),
-        command: Some(owned(words)),
-        ..Config::default()
-    };
+    let mut config = Config { image: "busybox".into(), command: Some(owned(words)), ..Config::default() };
     config.host.runtime = std::env::var("RUNTIME").unwrap_or_default();
     config
 }
@@ -141,30 +118,17 @@ fn busybox() -> Vec<u8> {
     let program = std::fs::read("/bin/busybox").expect("busybox-static is installed");
     let mut writer = Writer::new(Vec::new());
     for directory in ["bin", "etc", "tmp"] {
-        let header = Header {
-            path: directory.into(),
-            kind: Entry::Directory,
-            mode: 0o755,
-            ..Header::default()
-        };
+        let header =
+            Header { path: directory.into(), kind: Entry::Directory, mode: 0o755, ..Header::default() };
         writer.append(&header, &b""[..]).unwrap();
     }
-    let header = Header {
-        path: "bin/busybox".into(),
-        mode: 0o755,
-        size: program.len() as u64,
-        ..Header::default()
-    };
+    let header =
+        Header { path: "bin/busybox".into(), mode: 0o755, size: program.len() as u64, ..Header::default() };
     writer.append(&header, &program[..]).unwrap();
     for applet in ["sh", "cat", "echo", "sleep", "true", "id", "ls", "stty"] {
         let path = format!("bin/{applet}").into();
-        let header = Header {
-            path,
-            kind: Entry::Symlink,
-            mode: 0o777,
-            link: "busybox".into(),
-            ..Header::default()
-        };
+        let header =
+            Header { path, kind: Entry::Symlink, mode: 0o777, link: "busybox".into(), ..Header::default() };
         writer.append(&header, &b""[..]).unwrap();
     }
     writer.finish().unwrap()
@@ -173,19 +137,8 @@ fn busybox() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_create_to_remove() {
     let house = House::open().await;
-    let id = house
-        .run(&["sh", "-c", "echo out; echo err >&2; exit 3"], |_| {})
-        .await;
-    assert_eq!(
-        house
-            .engine
-            .wait(&id, WaitFor::NotRunning)
-            .unwrap()
-            .done()
-            .await
-            .code,
-        3
-    );
+    let id = house.run(&["sh", "-c", "echo out; echo err >&2; exit 3"], |_| {}).await;
+    assert_eq!(house.engine.wait(&id, WaitFor::NotRunning).unwrap().done().await.code, 3);
     assert_eq!(house.output(&id).await, "out\nerr\n");
     let container = house.engine.inspect(&id).unwrap();
     assert_eq!((&container.state, container.last.exit_code), (&State::Exited, 3));
@@ -203,18 +156,8 @@ async fn a_client_that_attached_before_the_start_misses_nothing() {
     config.open_stdin = true;
     config.host.auto_remove = true;
     let id = house.engine.create(Some("echo-cat"), config).await.unwrap().id;
-    let mut streams = house
-        .engine
-        .attach(
-            &id,
-            AttachOptions {
-                stdin: true,
-                stdout: true,
-                stderr: true,
-            },
-        )
-        .await
-        .unwrap();
+    let mut streams =
+        house.engine.attach(&id, AttachOptions { stdin: true, stdout: true, stderr: true }).await.unwrap();
     let gone = house.engine.wait(&id, WaitFor::Removed).unwrap();
     house.engine.start("echo-cat").await.unwrap();
     streams.input.send(Input::Data("hello\n".into())).await.unwrap();
@@ -235,17 +178,8 @@ async fn sessions_run_in_a_container_that_runs() {
         ..ExecConfig::default()
     };
     let session = house.engine.exec_create(&id, config).unwrap();
-    let wanted = AttachOptions {
-        stdin: false,
-        stdout: true,
-        stderr: true,
-    };
-    let mut streams = house
-        .engine
-        .exec_start(&session, Some(wanted))
-        .await
-        .unwrap()
-        .unwrap();
+    let wanted = AttachOptions { stdin: false, stdout: true, stderr: true };
+    let mut streams = house.engine.exec_start(&session, Some(wanted)).await.unwrap().unwrap();
     assert_eq!(streams.output.recv().await, Some(Frame::Stdout("7\n".into())));
     assert_eq!(streams.output.recv().await, None);
     for _ in 0..100 {
@@ -255,10 +189,7 @@ async fn sessions_run_in_a_container_that_runs() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(house.engine.exec_inspect(&session).unwrap().exit_code, Some(5));
-    assert_eq!(
-        house.engine.exec_start(&session, None).await.unwrap_err().kind,
-        Kind::Conflict
-    );
+    assert_eq!(house.engine.exec_start(&session, None).await.unwrap_err().kind, Kind::Conflict);
     house.engine.stop(&id, None, Some(0)).await.unwrap();
     assert_eq!(house.engine.inspect(&id).unwrap().last.exit_code, 137);
     house.engine.remove(&id, false).await.unwrap();

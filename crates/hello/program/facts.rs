@@ -106,12 +106,7 @@ impl Facts {
         let mounts = parse::mounts(&read("/proc/self/mountinfo"));
         let routes = parse::routes(&read("/proc/net/route"));
         let (interfaces, other_addresses) = interfaces(&routes);
-        let set = |(name, key)| {
-            (
-                name,
-                parse::capabilities(parse::status(&status, key).unwrap_or("0")),
-            )
-        };
+        let set = |(name, key)| (name, parse::capabilities(parse::status(&status, key).unwrap_or("0")));
         let kernel = read("/proc/sys/kernel/osrelease");
         Self {
             pid: std::process::id(),
@@ -142,16 +137,12 @@ impl Facts {
 
     /// Whether any namespace is another than the host's.
     pub(crate) fn contained(&self) -> bool {
-        self.namespaces
-            .iter()
-            .any(|namespace| namespace.own == Some(true))
+        self.namespaces.iter().any(|namespace| namespace.own == Some(true))
     }
 }
 
 fn read(path: &str) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn user(status: &str) -> User {
@@ -180,11 +171,7 @@ fn namespaces(host: &str, kernel: &str) -> Vec<Namespace> {
         let link = fs::read_link(format!("/proc/self/ns/{name}")).ok()?;
         let inode = parse::inode(link.to_str()?)?;
         let host = known.iter().find(|(other, _)| *other == name);
-        Some(Namespace {
-            name,
-            inode,
-            own: host.map(|(_, host)| *host != inode),
-        })
+        Some(Namespace { name, inode, own: host.map(|(_, host)| *host != inode) })
     };
     NAMESPACES.into_iter().filter_map(namespace).collect()
 }
@@ -212,16 +199,8 @@ fn group(controller: Option<&str>, cgroups: &str, mounts: &[Mount]) -> Option<St
         None => mount.kind == "cgroup2",
     })?;
     // Without a cgroup namespace the mount's root is usually the group itself; with one both are `/`.
-    let below = if mount.root == "/" {
-        path
-    } else {
-        path.strip_prefix(mount.root.as_str()).unwrap_or("")
-    };
-    Some(format!(
-        "{}/{}",
-        mount.at.trim_end_matches('/'),
-        below.trim_start_matches('/')
-    ))
+    let below = if mount.root == "/" { path } else { path.strip_prefix(mount.root.as_str()).unwrap_or("") };
+    Some(format!("{}/{}", mount.at.trim_end_matches('/'), below.trim_start_matches('/')))
 }
 
 fn limits(cgroups: &str, mounts: &[Mount]) -> Limits {
@@ -234,12 +213,7 @@ fn limits(cgroups: &str, mounts: &[Mount]) -> Limits {
         (!text.is_empty()).then(|| text.trim().to_owned())
     };
     let number = |text: Option<String>| parse::limit(&text?);
-    let cpu_v1 = || {
-        Some((
-            number(v1("cpu", "cpu.cfs_quota_us"))?,
-            number(v1("cpu", "cpu.cfs_period_us"))?,
-        ))
-    };
+    let cpu_v1 = || Some((number(v1("cpu", "cpu.cfs_quota_us"))?, number(v1("cpu", "cpu.cfs_period_us"))?));
     let cpu_v2 = || {
         let text = v2("cpu.max")?;
         let (quota, period) = text.split_once(' ')?;
@@ -263,14 +237,8 @@ fn limits(cgroups: &str, mounts: &[Mount]) -> Limits {
 }
 
 fn interfaces(routes: &[parse::Route]) -> (Vec<Interface>, Vec<IpAddr>) {
-    let bare = |name| Interface {
-        name,
-        addresses: Vec::new(),
-    };
-    let mut interfaces: Vec<_> = parse::interfaces(&read("/proc/net/dev"))
-        .into_iter()
-        .map(bare)
-        .collect();
+    let bare = |name| Interface { name, addresses: Vec::new() };
+    let mut interfaces: Vec<_> = parse::interfaces(&read("/proc/net/dev")).into_iter().map(bare).collect();
     let mut others = Vec::new();
     let mut put = |name: Option<&str>, address: IpAddr, prefix: u32| match interfaces
         .iter_mut()
@@ -281,11 +249,7 @@ fn interfaces(routes: &[parse::Route]) -> (Vec<Interface>, Vec<IpAddr>) {
     };
     for address in parse::own_addresses(&read("/proc/net/fib_trie")) {
         let home = parse::home(address, routes);
-        put(
-            home.map(|(name, _)| name),
-            IpAddr::V4(address),
-            home.map_or(32, |(_, prefix)| prefix),
-        );
+        put(home.map(|(name, _)| name), IpAddr::V4(address), home.map_or(32, |(_, prefix)| prefix));
     }
     for (name, address, prefix) in parse::inet6(&read("/proc/net/if_inet6")) {
         put(Some(&name), IpAddr::V6(address), prefix);
@@ -307,10 +271,7 @@ mod tests {
         let cgroups = "4:memory:/knarr/x/y\n2:cpu,cpuacct:/knarr/x\n0::/\n";
         let of = |controller| group(controller, cgroups, &mounts);
         assert_eq!(of(Some("memory")).as_deref(), Some("/sys/fs/cgroup/memory/y"));
-        assert_eq!(
-            of(Some("cpu")).as_deref(),
-            Some("/sys/fs/cgroup/cpu,cpuacct/knarr/x")
-        );
+        assert_eq!(of(Some("cpu")).as_deref(), Some("/sys/fs/cgroup/cpu,cpuacct/knarr/x"));
         assert_eq!(of(None).as_deref(), Some("/sys/fs/cgroup/unified/"));
         assert_eq!(of(Some("pids")), None);
     }

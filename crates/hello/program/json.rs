@@ -58,11 +58,7 @@ pub(crate) fn render(facts: &Facts) -> String {
 
 fn value(facts: &Facts) -> Value {
     let range = |range: &(u64, u64, u64)| {
-        Object(vec![
-            ("inside", range.0.into()),
-            ("outside", range.1.into()),
-            ("count", range.2.into()),
-        ])
+        Object(vec![("inside", range.0.into()), ("outside", range.1.into()), ("count", range.2.into())])
     };
     let user = &facts.user;
     let names = |names: &Vec<String>| list(names, text);
@@ -101,24 +97,14 @@ fn value(facts: &Facts) -> Value {
         (
             "interfaces",
             list(&facts.interfaces, |interface| {
-                let addresses = list(&interface.addresses, |(address, prefix)| {
-                    Text(format!("{address}/{prefix}"))
-                });
+                let addresses =
+                    list(&interface.addresses, |(address, prefix)| Text(format!("{address}/{prefix}")));
                 Object(vec![("name", text(&interface.name)), ("addresses", addresses)])
             }),
         ),
         ("otherAddresses", list(&facts.other_addresses, text)),
         ("gateway", facts.gateway.map(|address| address.to_string()).into()),
-        (
-            "capabilities",
-            Object(
-                facts
-                    .capabilities
-                    .iter()
-                    .map(|(set, of)| (*set, names(of)))
-                    .collect(),
-            ),
-        ),
+        ("capabilities", Object(facts.capabilities.iter().map(|(set, of)| (*set, names(of))).collect())),
         ("seccomp", text(facts.seccomp)),
         ("noNewPrivileges", facts.no_new_privileges.into()),
     ])

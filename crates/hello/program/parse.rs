@@ -70,29 +70,19 @@ pub(crate) fn overlay_layers(super_options: &str) -> (usize, bool) {
 
 /// How many paths a colon-separated list holds; `\:` is part of a path, `::` sets data-only layers apart.
 fn colons(list: &str) -> usize {
-    list.replace("\\:", "")
-        .split(':')
-        .filter(|path| !path.is_empty())
-        .count()
+    list.replace("\\:", "").split(':').filter(|path| !path.is_empty()).count()
 }
 
 /// `KEY:<tab>VALUE` of `/proc/self/status`.
 pub(crate) fn status<'a>(status: &'a str, key: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-        .map(str::trim)
+    status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
 /// One range of `/proc/self/uid_map`: inside, outside, how many.
 pub(crate) fn id_map(map: &str) -> Vec<(u64, u64, u64)> {
     let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(str::parse);
-        Some((
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-        ))
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
     };
     map.lines().filter_map(range).collect()
 }
@@ -104,9 +94,7 @@ pub(crate) fn inode(link: &str) -> Option<u64> {
 
 /// The first two numbers of `6.1.0-30-amd64`.
 pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release
-        .split(|character: char| !character.is_ascii_digit())
-        .map(str::parse);
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
@@ -122,12 +110,7 @@ pub(crate) fn host_namespaces(list: &str) -> Vec<(&str, u64)> {
 pub(crate) fn cgroups(text: &str) -> Vec<(Vec<&str>, &str)> {
     text.lines()
         .filter_map(|line| line.split_once(':')?.1.split_once(':'))
-        .map(|(controllers, path)| {
-            (
-                controllers.split(',').filter(|name| !name.is_empty()).collect(),
-                path,
-            )
-        })
+        .map(|(controllers, path)| (controllers.split(',').filter(|name| !name.is_empty()).collect(), path))
         .collect()
 }
 
@@ -291,14 +274,8 @@ mod tests {
 
     #[test]
     fn layers_in_both_notations() {
-        assert_eq!(
-            overlay_layers("rw,lowerdir=/a:/b\\134:c:/d,upperdir=/u,workdir=/w"),
-            (3, true)
-        );
-        assert_eq!(
-            overlay_layers("ro,lowerdir+=/a,lowerdir+=/b,datadir+=/c"),
-            (3, false)
-        );
+        assert_eq!(overlay_layers("rw,lowerdir=/a:/b\\134:c:/d,upperdir=/u,workdir=/w"), (3, true));
+        assert_eq!(overlay_layers("ro,lowerdir+=/a,lowerdir+=/b,datadir+=/c"), (3, false));
         assert_eq!(overlay_layers("ro,lowerdir=/a::/data"), (2, false));
         assert_eq!(overlay_layers("rw,seclabel"), (0, false));
     }
@@ -308,10 +285,7 @@ mod tests {
         let text = "Name:\thello\nCapEff:\t00000000a80425fb\nSeccomp:\t2\nSeccomp_filters:\t1\n";
         assert_eq!(status(text, "Seccomp"), Some("2"));
         assert_eq!(status(text, "Cap"), None);
-        assert_eq!(
-            id_map("         0     100000      65536\nbroken\n"),
-            [(0, 100_000, 65_536)]
-        );
+        assert_eq!(id_map("         0     100000      65536\nbroken\n"), [(0, 100_000, 65_536)]);
         assert_eq!(inode("mnt:[4026531841]"), Some(4_026_531_841));
         assert_eq!(inode("socket"), None);
         assert_eq!(version("6.18-rc1"), Some((6, 18)));
@@ -323,11 +297,7 @@ mod tests {
     fn cgroups_of_both_versions() {
         assert_eq!(
             cgroups("4:memory:/a:b\n2:cpu,cpuacct:/\n0::/c\n"),
-            [
-                (vec!["memory"], "/a:b"),
-                (vec!["cpu", "cpuacct"], "/"),
-                (vec![], "/c")
-            ]
+            [(vec!["memory"], "/a:b"), (vec!["cpu", "cpuacct"], "/"), (vec![], "/c")]
         );
         assert_eq!(limit("67108864\n"), Some(67_108_864));
         for none in ["max", "-1", "9223372036854771712", ""] {
@@ -359,10 +329,7 @@ mod tests {
     fn addresses_of_version_6() {
         let text = "00000000000000000000000000000001 01 80 10 80       lo\nbroken\n";
         assert_eq!(inet6(text), [("lo".to_owned(), Ipv6Addr::LOCALHOST, 128)]);
-        assert_eq!(
-            interfaces("Inter-|\n face |\n    lo: 0 0\n  eth0:1 2\n"),
-            ["lo", "eth0"]
-        );
+        assert_eq!(interfaces("Inter-|\n face |\n    lo: 0 0\n  eth0:1 2\n"), ["lo", "eth0"]);
     }
 
     #[test]

@@ -18,9 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(port: u16) -> io::Result<()> {
     let listener = listen(port).map_err(|error| named(&error, &format!("cannot listen on port {port}")))?;
     signal::end_when_asked();
-    say(&format!(
-        "listening on port {port}: GET / as text, GET /json as JSON\n"
-    ))?;
+    say(&format!("listening on port {port}: GET / as text, GET /json as JSON\n"))?;
     loop {
         match listener.accept() {
             // Where no thread can be started (a limit on pids), this client is dropped and the next may have luck.
@@ -44,9 +42,7 @@ fn named(error: &io::Error, what: &str) -> io::Error {
 }
 
 fn answer(mut client: TcpStream) {
-    let deadline = client
-        .set_read_timeout(Some(PATIENCE))
-        .and(client.set_write_timeout(Some(PATIENCE)));
+    let deadline = client.set_read_timeout(Some(PATIENCE)).and(client.set_write_timeout(Some(PATIENCE)));
     if deadline.is_err() {
         return;
     }
@@ -109,15 +105,8 @@ mod tests {
     fn status(request: &str) -> String {
         let answer = respond(&format!("{request}\r\n\r\n"), Facts::gather);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let length: usize = head
-            .split("Content-Length: ")
-            .nth(1)
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let length: usize =
+            head.split("Content-Length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
         if request.starts_with("HEAD") {
             assert!(body.is_empty() && length > 0, "{answer}");
         } else {

@@ -7,10 +7,7 @@
 
 use std::ffi::c_int;
 
-#[allow(
-    unsafe_code,
-    reason = "two functions of the C library, with the signatures that POSIX gives them"
-)]
+#[allow(unsafe_code, reason = "two functions of the C library, with the signatures that POSIX gives them")]
 // SAFETY: `signal` takes any number and a plain function; `_exit` is async-signal-safe and returns to nobody.
 unsafe extern "C" {
     safe fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;

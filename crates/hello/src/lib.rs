@@ -102,52 +102,27 @@ mod tests {
     #[test]
     fn it_serves_until_it_is_asked_to_end() {
         let hello = File::new("serves");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-            .to_string();
-        let mut server = hello
-            .command(&["serve", &port])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let mut server = hello.command(&["serve", &port]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains(&port), "{line}");
 
         // A client that says nothing keeps nobody else waiting.
         let silent = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
         let mut client = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-        client
-            .write_all(b"GET /json HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
+        client.write_all(b"GET /json HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"pid\":"),
-            "{answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"pid\":"), "{answer}");
         drop(silent);
 
         let second = hello.command(&["serve", &port]).output().unwrap();
         let error = String::from_utf8(second.stderr).unwrap();
-        assert!(
-            second.status.code() == Some(1) && error.contains(&port),
-            "{error}"
-        );
+        assert!(second.status.code() == Some(1) && error.contains(&port), "{error}");
 
         let id = server.id().to_string();
-        assert!(
-            Command::new("sh")
-                .args(["-c", "kill -TERM $0", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("sh").args(["-c", "kill -TERM $0", &id]).status().unwrap().success());
         assert_eq!(server.wait().unwrap().code(), Some(0));
     }
 }

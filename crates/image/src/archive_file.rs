@@ -45,12 +45,7 @@ impl ArchiveFile {
     pub(crate) fn read(source: &mut dyn Read, staging: TempDir) -> Result<Self, Error> {
         let source = Decoder::new(source).map_err(|e| Error::Invalid(format!("read the archive: {e}")))?;
         let mut reader = archive::Reader::new(source);
-        let mut file = Self {
-            members: BTreeMap::new(),
-            staging,
-            staged: 0,
-            whole: false,
-        };
+        let mut file = Self { members: BTreeMap::new(), staging, staged: 0, whole: false };
         while let Some(mut entry) = reader.next().map_err(malformed)? {
             file.add(&mut entry)?;
         }
@@ -71,9 +66,7 @@ impl ArchiveFile {
         let link = |base: &str| {
             let target = archive::shown(&header.link);
             normalise(base, &header.link).map(Member::Link).ok_or_else(|| {
-                Error::Invalid(format!(
-                    "archive member {shown:?} points outside the archive, to {target:?}"
-                ))
+                Error::Invalid(format!("archive member {shown:?} points outside the archive, to {target:?}"))
             })
         };
         let member = match header.kind {
@@ -82,9 +75,7 @@ impl ArchiveFile {
             Kind::Symlink => link(parent(&name))?,
             Kind::HardLink => link("")?,
             _ => {
-                return Err(Error::Invalid(format!(
-                    "archive member {shown:?} is neither a file nor a link"
-                )));
+                return Err(Error::Invalid(format!("archive member {shown:?} is neither a file nor a link")));
             }
         };
         self.insert(name, member)
@@ -102,9 +93,7 @@ impl ArchiveFile {
             )));
         }
         if self.members.len() >= MAX_MEMBERS {
-            return Err(Error::Invalid(format!(
-                "the archive has more than {MAX_MEMBERS} members"
-            )));
+            return Err(Error::Invalid(format!("the archive has more than {MAX_MEMBERS} members")));
         }
         self.members.insert(name, member);
         Ok(())
@@ -121,15 +110,12 @@ impl ArchiveFile {
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(Error::Invalid(format!(
-                        "archive ends inside {name}: it is truncated"
-                    )));
+                    return Err(Error::Invalid(format!("archive ends inside {name}: it is truncated")));
                 }
                 Err(e) => return Err(Error::Invalid(format!("read {name} in the archive: {e}"))),
             };
             let path = file.path().to_owned();
-            file.write_all(&buffer[..length])
-                .map_err(Error::io("write", &path))?;
+            file.write_all(&buffer[..length]).map_err(Error::io("write", &path))?;
         }
     }
 
@@ -146,18 +132,12 @@ impl ArchiveFile {
                 Some(Member::File(file)) => return Ok(file),
                 Some(Member::Link(target)) => at.clone_from(target),
                 None => {
-                    let cut = if self.whole {
-                        ""
-                    } else {
-                        "; it has no end mark, so it may be truncated"
-                    };
+                    let cut = if self.whole { "" } else { "; it has no end mark, so it may be truncated" };
                     return Err(Error::Invalid(format!("the archive lacks {at}{cut}")));
                 }
             }
         }
-        Err(Error::Invalid(format!(
-            "archive member {name:?} is a chain of too many links"
-        )))
+        Err(Error::Invalid(format!("archive member {name:?} is a chain of too many links")))
     }
 
     /// The blob of an OCI layout.

@@ -36,11 +36,7 @@ impl Blobs {
             fs::remove_dir_all(&blobs.staging).map_err(Error::io("remove", &blobs.staging))?;
         }
         for dir in [&blobs.dir, &blobs.staging] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(Error::io("create", dir))?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
         }
         let layout = root.join("oci-layout");
         if !layout.exists() {
@@ -64,10 +60,7 @@ impl Blobs {
         let bytes = read_document(&path)?;
         let found = hash(&bytes);
         if found != *digest {
-            return Err(Error::Invalid(format!(
-                "{} is damaged: its content has {found}",
-                path.display()
-            )));
+            return Err(Error::Invalid(format!("{} is damaged: its content has {found}", path.display())));
         }
         Ok(bytes)
     }
@@ -80,18 +73,14 @@ impl Blobs {
     /// Gives a staged file its place. The caller syncs the directory after the last one.
     pub(crate) fn adopt(&self, staged: &Path, digest: &Digest) -> Result<(), Error> {
         let path = self.path(digest);
-        File::open(staged)
-            .and_then(|file| file.sync_all())
-            .map_err(Error::io("sync", staged))?;
+        File::open(staged).and_then(|file| file.sync_all()).map_err(Error::io("sync", staged))?;
         // Over a blob that is there already: it may be a damaged one.
         fs::rename(staged, &path).map_err(Error::io("create", &path))
     }
 
     /// Makes the names given so far durable.
     pub(crate) fn sync(&self) -> Result<(), Error> {
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io("sync", &self.dir))
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", &self.dir))
     }
 
     /// Every blob that is there. Whatever else lies in the directory is nobody's and not touched.
@@ -172,12 +161,7 @@ impl HashedFile {
             .mode(0o600)
             .open(&path)
             .map_err(Error::io("create", &path))?;
-        Ok(Self {
-            file,
-            path,
-            hasher: Hasher::default(),
-            size: 0,
-        })
+        Ok(Self { file, path, hasher: Hasher::default(), size: 0 })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -185,11 +169,7 @@ impl HashedFile {
     }
 
     pub(crate) fn finish(self) -> StagedFile {
-        StagedFile {
-            path: self.path,
-            digest: self.hasher.digest(),
-            size: self.size,
-        }
+        StagedFile { path: self.path, digest: self.hasher.digest(), size: self.size }
     }
 }
 
@@ -209,7 +189,6 @@ impl Write for HashedFile {
 /// Stages bytes that are at hand.
 pub(crate) fn stage_bytes(path: PathBuf, bytes: &[u8]) -> Result<StagedFile, Error> {
     let mut file = HashedFile::create(path)?;
-    file.write_all(bytes)
-        .map_err(Error::io("write", &file.path.clone()))?;
+    file.write_all(bytes).map_err(Error::io("write", &file.path.clone()))?;
     Ok(file.finish())
 }

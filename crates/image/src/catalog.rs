@@ -16,14 +16,8 @@ use store::{Durability, Store, Table};
 
 use crate::{Error, Image, Layer, blobs::Blobs};
 
-const IMAGES: Table = Table {
-    name: "images",
-    version: 1,
-};
-const TAGS: Table = Table {
-    name: "tags",
-    version: 1,
-};
+const IMAGES: Table = Table { name: "images", version: 1 };
+const TAGS: Table = Table { name: "tags", version: 1 };
 
 /// Under the image's id.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,14 +68,9 @@ impl Catalog {
                 Err(error) => catalog.damaged.push(format!("tag {name:?}: {error}")),
             }
         }
-        let told = unreadable.iter().map(|d| {
-            format!(
-                "record {}: {} (its bytes are in {})",
-                d.key,
-                d.reason,
-                d.set_aside.display()
-            )
-        });
+        let told = unreadable
+            .iter()
+            .map(|d| format!("record {}: {} (its bytes are in {})", d.key, d.reason, d.set_aside.display()));
         catalog.damaged.extend(told);
         Ok(catalog)
     }
@@ -93,13 +82,8 @@ impl Catalog {
     /// Newest first.
     pub(crate) fn list(&self) -> Vec<Image> {
         let mut images: Vec<_> = self.images.values().map(|image| self.named(image)).collect();
-        let created = |image: &Image| {
-            image
-                .config
-                .created
-                .as_deref()
-                .and_then(|at| at.parse::<Timestamp>().ok())
-        };
+        let created =
+            |image: &Image| image.config.created.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
         images.sort_by_cached_key(|image| (std::cmp::Reverse(created(image)), image.id.clone()));
         images
     }
@@ -114,17 +98,9 @@ impl Catalog {
 
     /// An image of that manifest which has a name in the same repository.
     pub(crate) fn by_manifest(&self, name: &Reference, manifest: &Digest) -> Option<Image> {
-        let mut ids = self
-            .tags
-            .iter()
-            .filter(|(tag, _)| tag.name() == name.name())
-            .map(|(_, id)| id);
-        ids.find(|id| {
-            self.images
-                .get(id)
-                .is_some_and(|image| image.manifest == *manifest)
-        })
-        .and_then(|id| self.by_id(id))
+        let mut ids = self.tags.iter().filter(|(tag, _)| tag.name() == name.name()).map(|(_, id)| id);
+        ids.find(|id| self.images.get(id).is_some_and(|image| image.manifest == *manifest))
+            .and_then(|id| self.by_id(id))
     }
 
     /// The ids that begin with these hex digits.
@@ -133,15 +109,8 @@ impl Catalog {
     }
 
     fn named(&self, image: &Image) -> Image {
-        let names = self
-            .tags
-            .iter()
-            .filter(|(_, id)| **id == image.id)
-            .map(|(name, _)| name.clone());
-        Image {
-            names: names.collect(),
-            ..image.clone()
-        }
+        let names = self.tags.iter().filter(|(_, id)| **id == image.id).map(|(name, _)| name.clone());
+        Image { names: names.collect(), ..image.clone() }
     }
 
     /// An image that is there already keeps its manifest: its layers may be unpacked and named by it.
@@ -149,20 +118,10 @@ impl Catalog {
         let id = image.id.clone();
         let names = image.names.clone();
         if !self.images.contains_key(&id) {
-            let record = Record {
-                manifest: image.manifest.clone(),
-            };
-            self.records
-                .put(IMAGES, id.as_str(), &record, Durability::Durable)?;
-            self.images.insert(
-                id.clone(),
-                Image {
-                    names: Vec::new(),
-                    ..image
-                },
-            );
-            self.damaged
-                .retain(|told| !told.starts_with(&format!("image {id}: ")));
+            let record = Record { manifest: image.manifest.clone() };
+            self.records.put(IMAGES, id.as_str(), &record, Durability::Durable)?;
+            self.images.insert(id.clone(), Image { names: Vec::new(), ..image });
+            self.damaged.retain(|told| !told.starts_with(&format!("image {id}: ")));
         }
         for name in names {
             self.tag(&id, &name)?;
@@ -180,8 +139,7 @@ impl Catalog {
         let name = name.clone().with_default_tag();
         if self.tags.get(&name) != Some(image) {
             let tag = Tag { image: image.clone() };
-            self.records
-                .put(TAGS, &name.to_string(), &tag, Durability::Durable)?;
+            self.records.put(TAGS, &name.to_string(), &tag, Durability::Durable)?;
             self.tags.insert(name, image.clone());
         }
         Ok(())
@@ -192,8 +150,7 @@ impl Catalog {
         if !self.tags.contains_key(&name) {
             return Err(Error::NotFound(name.familiar()));
         }
-        self.records
-            .delete(TAGS, &name.to_string(), Durability::Durable)?;
+        self.records.delete(TAGS, &name.to_string(), Durability::Durable)?;
         self.tags.remove(&name);
         Ok(())
     }
@@ -203,8 +160,7 @@ impl Catalog {
         let image = self.by_id(id).ok_or_else(|| Error::NotFound(id.to_string()))?;
         // The durable removal of the image takes the names with it.
         for name in &image.names {
-            self.records
-                .delete(TAGS, &name.to_string(), Durability::Relaxed)?;
+            self.records.delete(TAGS, &name.to_string(), Durability::Relaxed)?;
             self.tags.remove(name);
         }
         self.records.delete(IMAGES, id.as_str(), Durability::Durable)?;
@@ -235,12 +191,8 @@ impl Catalog {
         if !self.damaged.is_empty() || candidates.is_empty() {
             return Ok(());
         }
-        let owned: BTreeSet<&Digest> = self
-            .images
-            .values()
-            .flat_map(blobs_of)
-            .chain(self.pins.keys())
-            .collect();
+        let owned: BTreeSet<&Digest> =
+            self.images.values().flat_map(blobs_of).chain(self.pins.keys()).collect();
         let unowned = candidates.iter().filter(|blob| !owned.contains(blob));
         unowned.map(|blob| blobs.remove(blob)).fold(Ok(()), Result::and)
     }
@@ -264,23 +216,16 @@ pub(crate) fn image(digest: &Digest, size: u64, manifest: &Manifest, config: &[u
     let id = manifest.config.digest.clone();
     if !media::is_config(&manifest.config.media_type) {
         let media_type = &manifest.config.media_type;
-        return Err(Error::Invalid(format!(
-            "{id} is not an image's config but {media_type:?}"
-        )));
+        return Err(Error::Invalid(format!("{id} is not an image's config but {media_type:?}")));
     }
     let config = ImageConfig::parse(config).map_err(|e| Error::Invalid(format!("config {id}: {e}")))?;
     if !matches!(config.os.as_str(), "" | "linux") {
-        return Err(Error::Invalid(format!(
-            "image {id} is for {}, not for linux",
-            config.os
-        )));
+        return Err(Error::Invalid(format!("image {id} is for {}, not for linux", config.os)));
     }
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
         let (layers, ids) = (manifest.layers.len(), diff_ids.len());
-        return Err(Error::Invalid(format!(
-            "image {id} has {layers} layers, but its config names {ids}"
-        )));
+        return Err(Error::Invalid(format!("image {id} has {layers} layers, but its config names {ids}")));
     }
     let layers = manifest.layers.iter().zip(diff_ids).map(|(layer, diff_id)| {
         if !media::is_layer(&layer.media_type) {
@@ -299,21 +244,10 @@ pub(crate) fn image(digest: &Digest, size: u64, manifest: &Manifest, config: &[u
     let layers: Vec<_> = layers.collect::<Result<_, _>>()?;
     let size = layers
         .iter()
-        .fold(size.saturating_add(manifest.config.size), |sum, layer| {
-            sum.saturating_add(layer.size)
-        });
-    Ok(Image {
-        id,
-        manifest: digest.clone(),
-        names: Vec::new(),
-        config,
-        layers,
-        size,
-    })
+        .fold(size.saturating_add(manifest.config.size), |sum, layer| sum.saturating_add(layer.size));
+    Ok(Image { id, manifest: digest.clone(), names: Vec::new(), config, layers, size })
 }
 
 pub(crate) fn blobs_of(image: &Image) -> impl Iterator<Item = &Digest> {
-    [&image.id, &image.manifest]
-        .into_iter()
-        .chain(image.layers.iter().map(|layer| &layer.blob))
+    [&image.id, &image.manifest].into_iter().chain(image.layers.iter().map(|layer| &layer.blob))
 }

@@ -130,10 +130,7 @@ fn pairs(instruction: &str, rest: &str, config: &Config) -> Result<Vec<(String, 
         let (name, value) = rest
             .split_once(char::is_whitespace)
             .ok_or_else(|| Error::Invalid(format!("{instruction} must have two arguments")))?;
-        return Ok(vec![(
-            name.to_owned(),
-            words::expand(value.trim_start(), &config.env)?,
-        )]);
+        return Ok(vec![(name.to_owned(), words::expand(value.trim_start(), &config.env)?)]);
     }
     let pair = |word: &String| {
         let (name, value) = word.split_once('=').ok_or_else(|| {
@@ -144,10 +141,7 @@ fn pairs(instruction: &str, rest: &str, config: &Config) -> Result<Vec<(String, 
         if name.is_empty() {
             return Err(Error::Invalid(format!("{instruction} names can not be blank")));
         }
-        Ok((
-            words::expand(name, &config.env)?,
-            words::expand(value, &config.env)?,
-        ))
+        Ok((words::expand(name, &config.env)?, words::expand(value, &config.env)?))
     };
     quoted.iter().map(pair).collect()
 }
@@ -182,11 +176,7 @@ fn ports(text: &str) -> Result<BTreeSet<String>, Error> {
 
 /// The absolute path that `path` is from `from`, by its text alone: there is no file system to ask yet.
 fn clean(from: &str, path: &str) -> String {
-    let joined = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("{from}/{path}")
-    };
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{from}/{path}") };
     let mut parts = Vec::new();
     for part in joined.split('/') {
         match part {
@@ -212,9 +202,7 @@ fn is_signal(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let real_time = |start: &str, most: u8| {
-        name.strip_prefix(start)
-            .and_then(|n| n.parse::<u8>().ok())
-            .is_some_and(|n| (1..=most).contains(&n))
+        name.strip_prefix(start).and_then(|n| n.parse::<u8>().ok()).is_some_and(|n| (1..=most).contains(&n))
     };
     NAMES.contains(&name) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
 }
@@ -225,9 +213,7 @@ mod tests {
 
     fn config(changes: &[&str]) -> Result<Config, String> {
         let changes: Vec<_> = changes.iter().map(|c| (*c).to_owned()).collect();
-        apply(&changes)
-            .map(|image| image.config)
-            .map_err(|e| e.to_string())
+        apply(&changes).map(|image| image.config).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -253,13 +239,7 @@ mod tests {
         assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "echo $HOME \"x\""]);
         assert_eq!(
             config.env,
-            [
-                "A=2",
-                "B=two words",
-                "C=single $A",
-                "D=-\\ x".replace('\\', "").as_str(),
-                "OLD=style value"
-            ]
+            ["A=2", "B=two words", "C=single $A", "D=-\\ x".replace('\\', "").as_str(), "OLD=style value"]
         );
         let ports: Vec<_> = config.exposed_ports.into_iter().collect();
         assert_eq!(ports, ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]);
@@ -286,10 +266,7 @@ mod tests {
             ("nonsense", "nonsense is not a valid change command"),
             ("ENV", "ENV requires at least one argument"),
             ("ENV A", "ENV must have two arguments"),
-            (
-                "ENV A=1 B",
-                "Syntax error - can't find = in \"B\". Must be of the form: name=value",
-            ),
+            ("ENV A=1 B", "Syntax error - can't find = in \"B\". Must be of the form: name=value"),
             ("LABEL =x", "LABEL names can not be blank"),
             ("EXPOSE", "EXPOSE requires at least one argument"),
             ("EXPOSE 70000", "invalid containerPort: 70000"),
@@ -305,10 +282,7 @@ mod tests {
                 "ENV A=\"x",
                 r#"failed to process "\"x": unexpected end of statement while looking for matching double-quote"#,
             ),
-            (
-                "ENV A=${B",
-                r#"failed to process "${B": syntax error: missing '}'"#,
-            ),
+            ("ENV A=${B", r#"failed to process "${B": syntax error: missing '}'"#),
         ] {
             assert_eq!(config(&[change]).unwrap_err(), error, "{change}");
         }

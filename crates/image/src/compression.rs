@@ -55,10 +55,7 @@ pub(crate) enum Decoder<R: Read> {
 impl<R: Read> Decoder<R> {
     pub(crate) fn new(mut source: R) -> io::Result<Self> {
         let mut start = Vec::with_capacity(MAGIC_LENGTH);
-        source
-            .by_ref()
-            .take(MAGIC_LENGTH as u64)
-            .read_to_end(&mut start)?;
+        source.by_ref().take(MAGIC_LENGTH as u64).read_to_end(&mut start)?;
         let compression = Compression::of(&start);
         let stream = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(source));
         Ok(match compression {

@@ -41,11 +41,7 @@ fn entries(archive: &ArchiveFile) -> Result<Vec<Entry>, Error> {
 
 pub(crate) fn find(archive: &ArchiveFile) -> Result<Vec<Found>, Error> {
     let entries = entries(archive)?;
-    entries
-        .iter()
-        .enumerate()
-        .map(|(number, entry)| one(archive, entry, number))
-        .collect()
+    entries.iter().enumerate().map(|(number, entry)| one(archive, entry, number)).collect()
 }
 
 /// The names that `manifest.json` has for images that were found by other means.
@@ -69,26 +65,13 @@ fn one(archive: &ArchiveFile, entry: &Entry, number: usize) -> Result<Found, Err
     let diff_ids = &config.rootfs.diff_ids;
     if names.len() != diff_ids.len() {
         let (layers, ids) = (names.len(), diff_ids.len());
-        let what = format!(
-            "manifest.json lists {layers} layers for {}, which names {ids}",
-            entry.config
-        );
+        let what = format!("manifest.json lists {layers} layers for {}, which names {ids}", entry.config);
         return Err(Error::Invalid(what));
     }
-    let layers: Vec<_> = names
-        .iter()
-        .map(|name| archive.file(name))
-        .collect::<Result<_, _>>()?;
-    let claims: Vec<_> = layers
-        .iter()
-        .zip(diff_ids)
-        .map(|(file, diff_id)| Claim { file, diff_id })
-        .collect();
+    let layers: Vec<_> = names.iter().map(|name| archive.file(name)).collect::<Result<_, _>>()?;
+    let claims: Vec<_> = layers.iter().zip(diff_ids).map(|(file, diff_id)| Claim { file, diff_id }).collect();
     let compressions = verify(&claims)?;
-    let described = layers
-        .iter()
-        .zip(compressions)
-        .map(|(file, c)| describe(file, c.layer_type()));
+    let described = layers.iter().zip(compressions).map(|(file, c)| describe(file, c.layer_type()));
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media::MANIFEST.to_owned()),
@@ -101,9 +84,7 @@ fn one(archive: &ArchiveFile, entry: &Entry, number: usize) -> Result<Found, Err
     let mut image = catalog::image(&staged.digest, staged.size, &manifest, &bytes)?;
     image.names = entry.names()?;
     let files = layers.into_iter().chain([config_file, &staged]);
-    let files = files
-        .map(|file| (file.digest.clone(), file.path.clone()))
-        .collect();
+    let files = files.map(|file| (file.digest.clone(), file.path.clone())).collect();
     Ok(Found { image, files })
 }
 

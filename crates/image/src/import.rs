@@ -37,15 +37,8 @@ pub(crate) fn import(shared: &Arc<Shared>, rootfs: &mut dyn Read, how: &Import) 
         architecture: platform.architecture,
         variant: platform.variant,
         os: platform.os,
-        rootfs: RootFs {
-            diff_ids: vec![diff_id],
-            ..RootFs::default()
-        },
-        history: vec![History {
-            created: Some(now),
-            comment: how.message.clone(),
-            ..History::default()
-        }],
+        rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
+        history: vec![History { created: Some(now), comment: how.message.clone(), ..History::default() }],
         ..config
     };
     let text = serde_json::to_vec(&config).map_err(Error::invalid)?;
@@ -60,19 +53,10 @@ pub(crate) fn import(shared: &Arc<Shared>, rootfs: &mut dyn Read, how: &Import) 
     let bytes = serde_json::to_vec(&manifest).map_err(Error::invalid)?;
     let manifest_file = stage_bytes(at("manifest"), &bytes)?;
     let mut image = catalog::image(&manifest_file.digest, manifest_file.size, &manifest, &text)?;
-    image.names = how
-        .name
-        .iter()
-        .map(|name| name.clone().with_default_tag())
-        .collect();
-    let files = [layer, config, manifest_file]
-        .map(|file| (file.digest, file.path))
-        .into();
+    image.names = how.name.iter().map(|name| name.clone().with_default_tag()).collect();
+    let files = [layer, config, manifest_file].map(|file| (file.digest, file.path)).into();
     let staged = adopt(shared, &[Found { image, files }])?;
-    staged
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::invalid("the import made no image"))
+    staged.into_iter().next().ok_or_else(|| Error::invalid("the import made no image"))
 }
 
 /// Reads the archive to its end, checking its form, while it is hashed, compressed, and hashed again.
@@ -80,12 +64,7 @@ fn store_layer(rootfs: &mut dyn Read, file: HashedFile) -> Result<(StagedFile, o
     let path = file.path().to_owned();
     let source = Decoder::new(rootfs).map_err(|e| Error::Invalid(format!("read the archive: {e}")))?;
     let encoder = zstd::Encoder::new(file, LEVEL).map_err(Error::io("compress to", &path))?;
-    let mut tee = Tee {
-        source,
-        hasher: Hasher::default(),
-        encoder,
-        failed: None,
-    };
+    let mut tee = Tee { source, hasher: Hasher::default(), encoder, failed: None };
     let walked = walk(&mut tee);
     if let Some(error) = tee.failed {
         return Err(Error::io("write", &path)(error));

@@ -18,11 +18,7 @@ const BUFFER: usize = 128 << 10;
 pub(crate) fn open(blobs: &Blobs, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
     let file = blobs.open_blob(&layer.blob)?;
     let source = Decoder::new(file).map_err(Error::io("read", &blobs.path(&layer.blob)))?;
-    Ok(Box::new(Verified {
-        source,
-        hasher: Some(Hasher::default()),
-        expected: layer.diff_id.clone(),
-    }))
+    Ok(Box::new(Verified { source, hasher: Some(Hasher::default()), expected: layer.diff_id.clone() }))
 }
 
 /// Fails at its end, and again after it, if what was read is not what was expected.

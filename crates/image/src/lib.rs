@@ -134,10 +134,7 @@ struct Pin {
 impl Pin {
     fn new(shared: &Arc<Shared>, blobs: Vec<Digest>) -> Self {
         shared.catalog().pin(&blobs);
-        Self {
-            shared: shared.clone(),
-            blobs,
-        }
+        Self { shared: shared.clone(), blobs }
     }
 }
 
@@ -155,10 +152,7 @@ impl Images {
     pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
         let blobs = Blobs::open(root)?;
         let catalog = Catalog::open(&blobs, records)?;
-        let images = Self(Arc::new(Shared {
-            blobs,
-            catalog: Mutex::new(catalog),
-        }));
+        let images = Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog) }));
         images.sweep()?;
         Ok(images)
     }
@@ -254,10 +248,6 @@ impl Error {
     /// For `map_err`.
     fn io(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            what,
-            path: path.clone(),
-            source,
-        }
+        move |source| Self::Io { what, path: path.clone(), source }
     }
 }

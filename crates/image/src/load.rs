@@ -97,10 +97,8 @@ pub(crate) fn verify(claims: &[Claim<'_>]) -> Result<Vec<Compression>, Error> {
     let mut all = Vec::with_capacity(claims.len());
     for some in claims.chunks(AT_ONCE) {
         let results: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = some
-                .iter()
-                .map(|claim| scope.spawn(|| layer::verify(claim.file, claim.diff_id)))
-                .collect();
+            let threads: Vec<_> =
+                some.iter().map(|claim| scope.spawn(|| layer::verify(claim.file, claim.diff_id))).collect();
             threads.into_iter().map(join).collect()
         });
         for result in results {
@@ -112,9 +110,8 @@ pub(crate) fn verify(claims: &[Claim<'_>]) -> Result<Vec<Compression>, Error> {
 
 /// A name as archives have it. One by digest only is no name to give.
 pub(crate) fn name(text: &str) -> Result<Option<Reference>, Error> {
-    let name: Reference = text
-        .parse()
-        .map_err(|e| Error::Invalid(format!("the archive names an image {text:?}: {e}")))?;
+    let name: Reference =
+        text.parse().map_err(|e| Error::Invalid(format!("the archive names an image {text:?}: {e}")))?;
     match (name.tag(), name.digest()) {
         (None, Some(_)) => Ok(None),
         (Some(tag), Some(_)) => name.with_tag(tag).map(Some).map_err(Error::invalid),
@@ -123,7 +120,5 @@ pub(crate) fn name(text: &str) -> Result<Option<Reference>, Error> {
 }
 
 fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T, Error>>) -> Result<T, Error> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(Error::invalid("checking a layer failed")))
+    thread.join().unwrap_or_else(|_| Err(Error::invalid("checking a layer failed")))
 }

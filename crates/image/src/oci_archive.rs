@@ -45,10 +45,7 @@ pub(crate) fn find(archive: &ArchiveFile) -> Result<Vec<Found>, Error> {
 fn by_name(index: &Index) -> Result<BTreeMap<Option<Reference>, Vec<&Descriptor>>, Error> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for descriptor in index.manifests.iter().filter(|d| is_image(d)) {
-        groups
-            .entry(name_of(&descriptor.annotations)?)
-            .or_default()
-            .push(descriptor);
+        groups.entry(name_of(&descriptor.annotations)?).or_default().push(descriptor);
     }
     Ok(groups)
 }
@@ -71,10 +68,7 @@ fn name_of(annotations: &BTreeMap<String, String>) -> Result<Option<Reference>, 
 fn pick(descriptors: Vec<&Descriptor>, nameless: bool) -> Result<Vec<&Descriptor>, Error> {
     let platforms: Vec<_> = descriptors.iter().filter_map(|d| d.platform.as_ref()).collect();
     let differ = platforms.len() == descriptors.len()
-        && platforms
-            .iter()
-            .enumerate()
-            .all(|(at, one)| !platforms[..at].contains(one));
+        && platforms.iter().enumerate().all(|(at, one)| !platforms[..at].contains(one));
     if nameless && !differ {
         return Ok(descriptors);
     }
@@ -85,9 +79,7 @@ fn pick(descriptors: Vec<&Descriptor>, nameless: bool) -> Result<Vec<&Descriptor
 fn choose<'a>(descriptors: &[&'a Descriptor]) -> Result<&'a Descriptor, Error> {
     let host = host_platform();
     let fits = |d: &&&Descriptor| {
-        d.platform
-            .as_ref()
-            .is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
+        d.platform.as_ref().is_some_and(|p| (&p.os, &p.architecture) == (&host.os, &host.architecture))
     };
     let exact = |d: &&&Descriptor| d.platform.as_ref().is_some_and(|p| p.variant == host.variant);
     let fitting: Vec<_> = descriptors.iter().filter(fits).collect();
@@ -97,10 +89,8 @@ fn choose<'a>(descriptors: &[&'a Descriptor]) -> Result<&'a Descriptor, Error> {
         (None, [only]) => Ok(only),
         (None, [first, ..]) if descriptors.iter().all(|d| d.digest == first.digest) => Ok(first),
         (None, _) => {
-            let have: Vec<_> = descriptors
-                .iter()
-                .map(|d| d.platform.as_ref().map_or("?".to_owned(), show))
-                .collect();
+            let have: Vec<_> =
+                descriptors.iter().map(|d| d.platform.as_ref().map_or("?".to_owned(), show)).collect();
             Err(Error::Invalid(format!(
                 "no image for {} in the archive; it has {}",
                 show(&host),
@@ -112,10 +102,7 @@ fn choose<'a>(descriptors: &[&'a Descriptor]) -> Result<&'a Descriptor, Error> {
 
 fn show(platform: &Platform) -> String {
     let variant = platform.variant.iter().flat_map(|v| ["/", v]);
-    [&platform.os, "/", &platform.architecture]
-        .into_iter()
-        .chain(variant)
-        .collect()
+    [&platform.os, "/", &platform.architecture].into_iter().chain(variant).collect()
 }
 
 fn resolve(archive: &ArchiveFile, descriptor: &Descriptor, depth: usize) -> Result<Found, Error> {
@@ -140,32 +127,21 @@ fn blob<'a>(archive: &'a ArchiveFile, descriptor: &Descriptor) -> Result<&'a Sta
         return Ok(file);
     }
     let (digest, said, found) = (&descriptor.digest, descriptor.size, file.size);
-    Err(Error::Invalid(format!(
-        "blob {digest} has {found} bytes, its descriptor says {said}"
-    )))
+    Err(Error::Invalid(format!("blob {digest} has {found} bytes, its descriptor says {said}")))
 }
 
 fn image(archive: &ArchiveFile, manifest_file: &StagedFile, manifest: &Manifest) -> Result<Found, Error> {
     let config_file = blob(archive, &manifest.config)?;
     let config = archive.document(&format!("blobs/sha256/{}", config_file.digest.hex()))?;
     let image = catalog::image(&manifest_file.digest, manifest_file.size, manifest, &config)?;
-    let layers: Vec<_> = manifest
-        .layers
-        .iter()
-        .map(|d| blob(archive, d))
-        .collect::<Result<_, _>>()?;
+    let layers: Vec<_> = manifest.layers.iter().map(|d| blob(archive, d)).collect::<Result<_, _>>()?;
     let claims: Vec<_> = layers
         .iter()
         .zip(&image.layers)
-        .map(|(file, layer)| Claim {
-            file,
-            diff_id: &layer.diff_id,
-        })
+        .map(|(file, layer)| Claim { file, diff_id: &layer.diff_id })
         .collect();
     verify(&claims)?;
     let files = layers.into_iter().chain([config_file, manifest_file]);
-    let files = files
-        .map(|file| (file.digest.clone(), file.path.clone()))
-        .collect();
+    let files = files.map(|file| (file.digest.clone(), file.path.clone())).collect();
     Ok(Found { image, files })
 }

@@ -9,10 +9,7 @@ pub(crate) fn get(catalog: &Catalog, text: &str) -> Result<Image, Error> {
     if let Ok(id) = format!("sha256:{hex}").parse::<Digest>() {
         return catalog.by_id(&id).ok_or_else(|| Error::NotFound(text.to_owned()));
     }
-    let name = text
-        .parse::<Reference>()
-        .map_err(Error::invalid)?
-        .with_default_tag();
+    let name = text.parse::<Reference>().map_err(Error::invalid)?.with_default_tag();
     let named = match name.digest() {
         Some(digest) => catalog.by_manifest(&name, digest),
         None => catalog.by_name(&name),

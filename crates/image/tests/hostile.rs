@@ -23,19 +23,13 @@ fn garbage_is_refused() {
         (b"x", "truncated"),
         (&[b'x'; 2048], "not an image archive"),
         (&[0; 1024], "empty"),
-        (
-            &tar(&[("etc/passwd", Some(b"root"))]),
-            "neither index.json nor manifest.json",
-        ),
+        (&tar(&[("etc/passwd", Some(b"root"))]), "neither index.json nor manifest.json"),
         (&tar(&[("repositories", Some(b"{}"))]), "before 1.10"),
         (&tar(&[("manifest.json", Some(b"[]"))]), "holds no image"),
         (&tar(&[("manifest.json", Some(b"[{}]"))]), "missing field"),
         (&tar(&[("manifest.json", Some(b"[null]"))]), "manifest.json"),
         (&tar(&[("index.json", Some(b"{}"))]), "index.json"),
-        (
-            &[0xfd, b'7', b'z', b'X', b'Z', 0, 1, 2],
-            "xz compression is not supported",
-        ),
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0, 1, 2], "xz compression is not supported"),
         (&gzip(b"x"), "truncated"),
         (&zstd(&[b'x'; 2048]), "not an image archive"),
     ] {
@@ -86,10 +80,7 @@ fn a_docker_archive_is_checked_to_the_last_byte() {
     assert!(home.refused(&text).contains("has wrong content"));
     let lacks = br#"[{"Config":"c.json","Layers":["no/layer.tar"]}]"#;
     let content = good.to_string();
-    let lacks = tar(&[
-        ("manifest.json", Some(lacks)),
-        ("c.json", Some(content.as_bytes())),
-    ]);
+    let lacks = tar(&[("manifest.json", Some(lacks)), ("c.json", Some(content.as_bytes()))]);
     assert!(home.refused(&lacks).contains("lists 1 layers"));
     // The same, well made, loads: also with compressed layers, and without tags.
     for layers in [[one.clone(), two.clone()], [gzip(&one), zstd(&two)]] {
@@ -99,11 +90,7 @@ fn a_docker_archive_is_checked_to_the_last_byte() {
         let image = home.images.publish(staged.into_iter().next().unwrap()).unwrap();
         assert!(image.names.is_empty());
         let mut content = Vec::new();
-        home.images
-            .open_layer(&image.layers[1])
-            .unwrap()
-            .read_to_end(&mut content)
-            .unwrap();
+        home.images.open_layer(&image.layers[1]).unwrap().read_to_end(&mut content).unwrap();
         assert!(content == two);
     }
 }
@@ -134,10 +121,7 @@ fn hostile_configs_are_refused() {
         ("rootfs", Value::Null),
         ("rootfs", json!({"type": "layers", "diff_ids": null})),
         ("rootfs", json!({"type": "layers", "diff_ids": ["sha256:../.."]})),
-        (
-            "rootfs",
-            json!({"type": "layers", "diff_ids": vec![digest(&one).to_string(); 100_000]}),
-        ),
+        ("rootfs", json!({"type": "layers", "diff_ids": vec![digest(&one).to_string(); 100_000]})),
         ("os", json!("windows")),
         ("config", json!({"Env": {"A": 1}})),
         ("config", json!({"Env": [null]})),
@@ -152,10 +136,7 @@ fn hostile_configs_are_refused() {
     let archive = tar(&[
         ("c.json", Some(twice.as_bytes())),
         ("l", Some(&one)),
-        (
-            "manifest.json",
-            Some(br#"[{"Config":"c.json","RepoTags":null,"Layers":["l"]}]"#),
-        ),
+        ("manifest.json", Some(br#"[{"Config":"c.json","RepoTags":null,"Layers":["l"]}]"#)),
     ]);
     assert!(home.refused(&archive).contains("duplicate key"));
 }
@@ -185,11 +166,8 @@ fn an_oci_archive_is_checked_to_the_last_byte() {
     assert!(refused(&with("size", json!(-3))).contains("index.json"));
     assert!(refused(&with("mediaType", json!(INDEX))).contains("the descriptor calls it"));
     assert!(
-        refused(&with(
-            "annotations",
-            json!({"io.containerd.image.name": "UP:1:2"})
-        ))
-        .contains("invalid reference")
+        refused(&with("annotations", json!({"io.containerd.image.name": "UP:1:2"})))
+            .contains("invalid reference")
     );
     assert!(refused(&|_, _| json!({"schemaVersion": 2, "manifests": []})).contains("holds no image"));
     assert!(
@@ -247,12 +225,7 @@ fn the_hosts_platform_is_chosen() {
         let staged = home.load(&make(host, "s390x", nested)).unwrap();
         assert_eq!(staged.len(), 1);
         assert_eq!(staged[0].image.layers[0].diff_id, digest(&two));
-        let names: Vec<_> = staged[0]
-            .image
-            .names
-            .iter()
-            .map(oci::Reference::familiar)
-            .collect();
+        let names: Vec<_> = staged[0].image.names.iter().map(oci::Reference::familiar).collect();
         assert_eq!(names, if nested { vec!["multi:1"] } else { vec![] });
     }
     let message = home.refused(&make("riscv64", "s390x", true));
@@ -264,9 +237,7 @@ fn the_hosts_platform_is_chosen() {
     let mut layout = Layout::default();
     let mut only = layout.image(&one, &one, LAYER);
     only["platform"] = json!({"os": "linux", "architecture": "s390x"});
-    let staged = home
-        .load(&layout.finish(&json!({"schemaVersion": 2, "manifests": [only]})))
-        .unwrap();
+    let staged = home.load(&layout.finish(&json!({"schemaVersion": 2, "manifests": [only]}))).unwrap();
     assert_eq!(staged.len(), 1);
 }
 
@@ -275,10 +246,8 @@ fn dockers_media_types_are_known() {
     const DOCKER: &str = "application/vnd.docker";
     let one = layer("one");
     let mut layout = Layout::default();
-    let config = layout.add(
-        &format!("{DOCKER}.container.image.v1+json"),
-        config(&[&one]).to_string().as_bytes(),
-    );
+    let config =
+        layout.add(&format!("{DOCKER}.container.image.v1+json"), config(&[&one]).to_string().as_bytes());
     let stored = layout.add(&format!("{DOCKER}.image.rootfs.diff.tar.gzip"), &gzip(&one));
     let media_type = format!("{DOCKER}.distribution.manifest.v2+json");
     let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [stored]});
@@ -324,18 +293,10 @@ fn a_stored_layer_that_changes_is_noticed_when_it_is_read() {
         let layer = staged[0].image.layers[0].clone();
         fs::write(home.blob(&layer.blob), common::layer("two")).unwrap();
         let mut content = Vec::new();
-        let error = home
-            .images
-            .open_layer(&layer)
-            .unwrap()
-            .read_to_end(&mut content)
-            .unwrap_err();
+        let error = home.images.open_layer(&layer).unwrap().read_to_end(&mut content).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
         let text = error.to_string();
-        assert!(
-            text.contains(layer.diff_id.as_str()) && text.contains(digest(&content).as_str()),
-            "{text}"
-        );
+        assert!(text.contains(layer.diff_id.as_str()) && text.contains(digest(&content).as_str()), "{text}");
     }
 }
 
@@ -365,9 +326,7 @@ fn memory_is_bounded() {
     for name in ["manifest.json", "index.json"] {
         let encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         let mut writer = archive::Writer::new(encoder);
-        writer
-            .append(&common::file(name, size as usize), Zeros(size))
-            .unwrap();
+        writer.append(&common::file(name, size as usize), Zeros(size)).unwrap();
         let bytes = writer.finish().unwrap().finish().unwrap();
         assert!(bytes.len() < 1 << 20);
         home.refused(&bytes);

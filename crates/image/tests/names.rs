@@ -20,9 +20,7 @@ fn publish(home: &Home, layers: &[&str], created: &str, tags: &[&str]) -> Image 
     let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
     let mut config = config(&layers);
     config["created"] = json!(created);
-    let staged = home
-        .load(&docker_archive(&config, &layers, &json!(tags)))
-        .unwrap();
+    let staged = home.load(&docker_archive(&config, &layers, &json!(tags))).unwrap();
     home.images.publish(staged.into_iter().next().unwrap()).unwrap()
 }
 
@@ -62,10 +60,7 @@ fn images_are_found_as_docker_finds_them() {
     let names: Vec<_> = image.names.iter().map(Reference::familiar).collect();
     assert_eq!(names, ["bb:1", "bb:latest", "ghcr.io/a/bb:1"]);
     assert_eq!(not_found(&home, "nosuch"), "No such image: nosuch:latest");
-    assert_eq!(
-        not_found(&home, "ghcr.io/a/bb"),
-        "No such image: ghcr.io/a/bb:latest"
-    );
+    assert_eq!(not_found(&home, "ghcr.io/a/bb"), "No such image: ghcr.io/a/bb:latest");
 }
 
 #[test]
@@ -73,18 +68,12 @@ fn what_is_no_name_is_told_so() {
     let home = Home::new();
     let id = digest(b"x");
     assert_eq!(not_found(&home, id.as_str()), format!("No such image: {id}"));
-    assert_eq!(
-        not_found(&home, &format!("bb@{id}")),
-        format!("No such image: bb@{id}")
-    );
+    assert_eq!(not_found(&home, &format!("bb@{id}")), format!("No such image: bb@{id}"));
     for (text, want) in [
         ("", "invalid reference format"),
         ("a b", "invalid reference format"),
         ("../x", "invalid reference format"),
-        (
-            "Foo",
-            "invalid reference format: repository name (library/Foo) must be lowercase",
-        ),
+        ("Foo", "invalid reference format: repository name (library/Foo) must be lowercase"),
     ] {
         match home.images.get(text) {
             Err(Error::Invalid(message)) => assert_eq!(message, want),
@@ -129,15 +118,9 @@ fn names_move_and_survive_a_restart() {
     assert!(matches!(home.images.untag(&name("other")), Err(Error::NotFound(n)) if n == "other:latest"));
     assert!(home.images.get("other").is_err());
     assert!(home.images.get(old.id.hex()).unwrap().names.is_empty());
-    assert!(matches!(
-        home.images.tag(&digest(b"x"), &name("a")),
-        Err(Error::NotFound(_))
-    ));
+    assert!(matches!(home.images.tag(&digest(b"x"), &name("a")), Err(Error::NotFound(_))));
     let pinned = name("a").with_digest(digest(b"x"));
-    assert!(matches!(
-        home.images.tag(&old.id, &pinned),
-        Err(Error::Invalid(_))
-    ));
+    assert!(matches!(home.images.tag(&old.id, &pinned), Err(Error::Invalid(_))));
 }
 
 #[test]

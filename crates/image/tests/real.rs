@@ -26,18 +26,8 @@ impl Made {
         run("umoci", &["init", "--layout", &made.path("layout")]);
         run("umoci", &["new", "--image", &image]);
         run("umoci", &["insert", "--image", &image, &root, "/"]);
-        run(
-            "umoci",
-            &["insert", "--image", &image, &made.path("hello"), "/hello"],
-        );
-        let config = [
-            "--config.cmd",
-            "sh",
-            "--config.env",
-            "A=b",
-            "--config.workingdir",
-            "/bin",
-        ];
+        run("umoci", &["insert", "--image", &image, &made.path("hello"), "/hello"]);
+        let config = ["--config.cmd", "sh", "--config.env", "A=b", "--config.workingdir", "/bin"];
         run("umoci", &[&["config", "--image", &image][..], &config].concat());
         made
     }
@@ -71,11 +61,7 @@ fn check_content(home: &Home, image: &Image) {
     assert_eq!(image.layers.len(), 2);
     for layer in &image.layers {
         let mut content = Vec::new();
-        home.images
-            .open_layer(layer)
-            .unwrap()
-            .read_to_end(&mut content)
-            .unwrap();
+        home.images.open_layer(layer).unwrap().read_to_end(&mut content).unwrap();
         assert_eq!(digest(&content), layer.diff_id);
         assert_eq!(fs::metadata(home.blob(&layer.blob)).unwrap().len(), layer.size);
     }
@@ -113,12 +99,7 @@ fn an_oci_archive_keeps_its_digests() {
 fn a_docker_archive_gets_a_manifest() {
     let made = Made::new();
     let file = made.path("docker.tar");
-    let tags = [
-        "--additional-tag",
-        "docker.io/library/bb:latest",
-        "--additional-tag",
-        "example.com/x/bb:1",
-    ];
+    let tags = ["--additional-tag", "docker.io/library/bb:latest", "--additional-tag", "example.com/x/bb:1"];
     made.skopeo(&tags, &format!("docker-archive:{file}:bb:1"));
     let plain = fs::read(&file).unwrap();
     let mut ids = Vec::new();
@@ -130,10 +111,7 @@ fn a_docker_archive_gets_a_manifest() {
         assert_eq!(familiar(&image), ["bb:1", "bb:latest", "example.com/x/bb:1"]);
         check_content(&home, &image);
         // Its manifest is in the store, so the blobs are a layout that others read.
-        let config = run(
-            "skopeo",
-            &["inspect", "--config", "--raw", &format!("docker-archive:{file}")],
-        );
+        let config = run("skopeo", &["inspect", "--config", "--raw", &format!("docker-archive:{file}")]);
         assert_eq!(image.id, digest(config.as_bytes()));
         ids.push((image.id, image.manifest));
     }
@@ -144,10 +122,7 @@ fn a_docker_archive_gets_a_manifest() {
 #[test]
 fn what_podman_saves_loads() {
     let made = Made::new();
-    made.skopeo(
-        &[],
-        &format!("docker-archive:{}:example.com/bb:1", made.path("in.tar")),
-    );
+    made.skopeo(&[], &format!("docker-archive:{}:example.com/bb:1", made.path("in.tar")));
     let (root, run_root) = (made.path("podman"), made.path("podman-run"));
     let podman = |args: &[&str]| {
         let base = ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs"];
@@ -229,20 +204,12 @@ fn an_imported_tree_is_an_image() {
         let image = home.images.get("tree").unwrap();
         assert_eq!(image.config.config.cmd.unwrap(), ["/bin/busybox", "sh"]);
         let mut content = Vec::new();
-        home.images
-            .open_layer(&image.layers[0])
-            .unwrap()
-            .read_to_end(&mut content)
-            .unwrap();
+        home.images.open_layer(&image.layers[0]).unwrap().read_to_end(&mut content).unwrap();
         assert!(content == plain);
     }
     let home = Home::new();
     let import = |bytes: &[u8]| {
-        let error = home
-            .images
-            .import(&mut &bytes[..], &image::Import::default())
-            .unwrap_err()
-            .to_string();
+        let error = home.images.import(&mut &bytes[..], &image::Import::default()).unwrap_err().to_string();
         assert!(home.blobs().is_empty());
         error
     };

@@ -15,9 +15,8 @@ struct Service {
 }
 
 fn main() -> ExitCode {
-    let mut words: Vec<String> = std::env::args_os()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     match words.get(1).map(String::as_str) {
         Some("daemon") => serve(words),
         Some(cli::DETACHED_DAEMON) => {

@@ -51,17 +51,7 @@ const SAME: &[&[&str]] = &[
         "-c",
         "echo $A $PWD; exit 9",
     ],
-    &[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--entrypoint",
-        "echo",
-        "busybox",
-        "a",
-        "--rm",
-    ],
+    &["run", "--rm", "--network", "none", "--entrypoint", "echo", "busybox", "a", "--rm"],
     &[
         "run",
         "--rm",
@@ -75,19 +65,7 @@ const SAME: &[&[&str]] = &[
         "-c",
         "touch /t/a && touch /a",
     ],
-    &[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "-h",
-        "h",
-        "--domainname",
-        "d",
-        "busybox",
-        "hostname",
-        "-f",
-    ],
+    &["run", "--rm", "--network", "none", "-h", "h", "--domainname", "d", "busybox", "hostname", "-f"],
     &["run", "--rm", "-t", "--network", "none", "busybox", "tty"],
     &[
         "create",
@@ -109,12 +87,7 @@ const SAME: &[&[&str]] = &[
     &["start", "-a", "cc"],
     &["start", "cc"],
     &["wait", "cc"],
-    &[
-        "ps",
-        "-a",
-        "--format",
-        "{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Label \"a\"}} {{.Networks}}",
-    ],
+    &["ps", "-a", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.State}} {{.Label \"a\"}} {{.Networks}}"],
     &["ps", "-a", "--format", "table {{.Names}}\t{{.Labels}}"],
     &["ps", "--format", "{{"],
     &["ps", "-a", "--filter", "label=a=b", "-q", "--no-trunc"],
@@ -124,12 +97,7 @@ const SAME: &[&[&str]] = &[
         "{{.State.ExitCode}} {{json .Config.Cmd}} {{.Config.Labels}} {{.HostConfig.Binds}}",
         "cc",
     ],
-    &[
-        "inspect",
-        "-f",
-        "{{range .Mounts}}{{.Destination}}{{end}} {{if .State.Health}}x{{end}}",
-        "cc",
-    ],
+    &["inspect", "-f", "{{range .Mounts}}{{.Destination}}{{end}} {{if .State.Health}}x{{end}}", "cc"],
     &["rename", "cc", "dd"],
     &["attach", "dd"],
     &["rm", "-v", "dd"],
@@ -155,10 +123,7 @@ fn both_clients_say_the_same() {
         let (theirs, ours) = (said(&daemon.docker(args)), said(&daemon.knarr(args)));
         if *args.first().expect("a word") == "create" {
             // The second one finds the name taken.
-            assert!(
-                theirs.ends_with("[0]") && ours.contains("is already in use"),
-                "{theirs}\n{ours}"
-            );
+            assert!(theirs.ends_with("[0]") && ours.contains("is already in use"), "{theirs}\n{ours}");
         } else if !matches!(args, ["rename", "cc", _] | ["rm", "-v", _] | ["rmi", "other:1"])
             && theirs != ours
         {
@@ -204,50 +169,19 @@ fn streams_go_where_they_belong() {
     let run = ["run", "-i", "--rm", "--network", "none", "busybox"];
     let with = |rest: &[&'static str]| [&run[..], rest].concat();
     let both = daemon.knarr(&with(&["sh", "-c", "echo out; echo err >&2"]));
-    assert_eq!(
-        (both.stdout.as_slice(), both.stderr.as_slice()),
-        (&b"out\n"[..], &b"err\n"[..])
-    );
+    assert_eq!((both.stdout.as_slice(), both.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
     // The end of the input reaches the program, and what it says afterwards still comes.
     let counted = daemon.knarr_reads(b"one\ntwo\n", &with(&["sh", "-c", "cat; echo end"]));
     assert_eq!(counted.stdout, b"one\ntwo\nend\n");
     let much: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
-    assert!(
-        daemon.knarr_reads(&much, &with(&["cat"])).stdout == much,
-        "four megabytes there and back"
-    );
+    assert!(daemon.knarr_reads(&much, &with(&["cat"])).stdout == much, "four megabytes there and back");
     for (script, code) in [("exit 7", 7), ("kill -TERM $$", 0), ("true", 0)] {
-        assert_eq!(
-            daemon.knarr(&with(&["sh", "-c", script])).status.code(),
-            Some(code),
-            "{script}"
-        );
+        assert_eq!(daemon.knarr(&with(&["sh", "-c", script])).status.code(), Some(code), "{script}");
     }
-    let name = daemon.knarr(&[
-        "run",
-        "-d",
-        "--name",
-        "xx",
-        "--network",
-        "none",
-        "busybox",
-        "sleep",
-        "100",
-    ]);
+    let name = daemon.knarr(&["run", "-d", "--name", "xx", "--network", "none", "busybox", "sleep", "100"]);
     assert_eq!(name.stdout.len(), 65, "{name:?}");
-    let exec = daemon.knarr_reads(
-        b"hi",
-        &[
-            "exec",
-            "-i",
-            "-e",
-            "A=b",
-            "xx",
-            "sh",
-            "-c",
-            "cat; echo $A >&2; exit 5",
-        ],
-    );
+    let exec =
+        daemon.knarr_reads(b"hi", &["exec", "-i", "-e", "A=b", "xx", "sh", "-c", "cat; echo $A >&2; exit 5"]);
     assert_eq!(
         (exec.stdout.as_slice(), exec.stderr.as_slice(), exec.status.code()),
         (&b"hi"[..], &b"b\n"[..], Some(5))
@@ -255,33 +189,16 @@ fn streams_go_where_they_belong() {
     let missing = ["exec", "xx", "no-such-command"];
     assert_eq!(said(&daemon.knarr(&missing)), said(&daemon.docker(&missing)));
     let explained = daemon.knarr(&["run", "--rm", "--network", "none", "--explain", "busybox", "true"]);
-    assert_eq!(
-        explained.stderr,
-        b"--explain: this daemon keeps no timeline of a start\n"
-    );
+    assert_eq!(explained.stderr, b"--explain: this daemon keeps no timeline of a start\n");
 }
 
 #[test]
 fn logs_follow_until_the_end() {
     let daemon = Dockerd::start("logs");
     let script = "for i in 1 2 3; do echo o$i; echo e$i >&2; sleep 0.2; done";
-    daemon.knarr(&[
-        "run",
-        "-d",
-        "--name",
-        "xx",
-        "--network",
-        "none",
-        "busybox",
-        "sh",
-        "-c",
-        script,
-    ]);
+    daemon.knarr(&["run", "-d", "--name", "xx", "--network", "none", "busybox", "sh", "-c", script]);
     let all = daemon.knarr(&["logs", "-f", "xx"]);
-    assert_eq!(
-        (all.stdout.as_slice(), all.stderr.as_slice()),
-        (&b"o1\no2\no3\n"[..], &b"e1\ne2\ne3\n"[..])
-    );
+    assert_eq!((all.stdout.as_slice(), all.stderr.as_slice()), (&b"o1\no2\no3\n"[..], &b"e1\ne2\ne3\n"[..]));
     for args in [
         &["logs", "--tail", "1", "xx"][..],
         &["logs", "-t", "xx"],
@@ -341,53 +258,33 @@ fn signals_reach_the_container() {
 #[test]
 fn a_terminal_is_passed_through_and_given_back() {
     let daemon = Dockerd::start("tty");
-    let size = daemon.terminal(
-        "docker run --rm -it --network none busybox sh -c 'sleep 0.5; stty size'; stty -a",
-        &[],
-    );
+    let size = daemon
+        .terminal("docker run --rm -it --network none busybox sh -c 'sleep 0.5; stty size'; stty -a", &[]);
     assert!(size.contains("33 77"), "{size}");
-    assert!(
-        size.contains(" icanon") && size.contains(" echo "),
-        "the terminal was left raw: {size}"
-    );
+    assert!(size.contains(" icanon") && size.contains(" echo "), "the terminal was left raw: {size}");
     let resized = "(sleep 1; stty rows 44 cols 99 </dev/tty) & docker run --rm -it --network none busybox sh -c 'sleep 2; stty size'";
     let resized = daemon.terminal(resized, &[]);
     assert!(resized.contains("44 99"), "{resized}");
-    let failed = daemon.terminal(
-        "docker run --rm -it --network none busybox no-such; echo code $?; stty -a",
-        &[],
-    );
-    assert!(
-        failed.contains("code 127") && failed.contains(" icanon"),
-        "{failed}"
-    );
+    let failed =
+        daemon.terminal("docker run --rm -it --network none busybox no-such; echo code $?; stty -a", &[]);
+    assert!(failed.contains("code 127") && failed.contains(" icanon"), "{failed}");
     let typed = daemon.terminal(
         "docker run --rm -it --network none busybox sh; echo code $?",
         &[(1500, b"echo a$((40+2))\nexit 6\n")],
     );
     assert!(typed.contains("a42") && typed.contains("code 6"), "{typed}");
     // Left with the usual keys: it runs on, and can be joined again.
-    let left = daemon.terminal(
-        "docker run -it --name xx --network none busybox sh; echo code $?",
-        &[(1500, b"\x10\x11")],
-    );
+    let left = daemon
+        .terminal("docker run -it --name xx --network none busybox sh; echo code $?", &[(1500, b"\x10\x11")]);
     assert!(left.trim_end().ends_with("code 0"), "{left}");
     let state = daemon.knarr(&["inspect", "-f", "{{.State.Status}}", "xx"]);
     assert_eq!(state.stdout, b"running\n");
-    let joined = daemon.terminal(
-        "docker attach --detach-keys ctrl-e,e xx; echo code $?",
-        &[(800, b"exit 5\n")],
-    );
+    let joined =
+        daemon.terminal("docker attach --detach-keys ctrl-e,e xx; echo code $?", &[(800, b"exit 5\n")]);
     assert!(joined.contains("code 5"), "{joined}");
     daemon.knarr(&["start", "xx"]);
-    let exec = daemon.terminal(
-        "docker exec -it xx sh -c 'sleep 0.5; stty size; tty'; echo code $?",
-        &[],
-    );
-    assert!(
-        exec.contains("33 77") && exec.contains("/dev/pts/") && exec.contains("code 0"),
-        "{exec}"
-    );
+    let exec = daemon.terminal("docker exec -it xx sh -c 'sleep 0.5; stty size; tty'; echo code $?", &[]);
+    assert!(exec.contains("33 77") && exec.contains("/dev/pts/") && exec.contains("code 0"), "{exec}");
 }
 
 #[test]
@@ -395,25 +292,15 @@ fn images_come_in_from_files_and_pipes() {
     let daemon = Dockerd::start("images");
     let tar = daemon.dir().join("saved.tar").display().to_string();
     assert!(daemon.docker(&["save", "-o", &tar, "busybox"]).status.success());
-    for args in [
-        &["load", "-i", &tar][..],
-        &["load", "-q", "-i", &tar],
-        &["load", "-i", "/nope"],
-    ] {
+    for args in [&["load", "-i", &tar][..], &["load", "-q", "-i", &tar], &["load", "-i", "/nope"]] {
         assert_eq!(said(&daemon.docker(args)), said(&daemon.knarr(args)), "{args:?}");
     }
     let bytes = std::fs::read(&tar).expect("the archive");
-    assert_eq!(
-        daemon.knarr_reads(&bytes, &["load"]).stdout,
-        b"Loaded image: busybox:latest\n"
-    );
+    assert_eq!(daemon.knarr_reads(&bytes, &["load"]).stdout, b"Loaded image: busybox:latest\n");
     let root = std::fs::read(daemon.dir().join("root.tar")).expect("the archive");
     let made = daemon.knarr_reads(&root, &["import", "-m", "why", "-c", "ENV A=b", "-", "made:1"]);
     assert!(made.stdout.starts_with(b"sha256:"), "{made:?}");
     let shown = daemon.knarr(&["inspect", "-f", "{{.Comment}} {{index .Config.Env 0}}", "made:1"]);
     assert_eq!(shown.stdout, b"why A=b\n");
-    assert_eq!(
-        daemon.knarr(&["load", "-i", "/etc"]).stderr,
-        b"read /etc: is a directory\n"
-    );
+    assert_eq!(daemon.knarr(&["load", "-i", "/etc"]).stderr, b"read /etc: is a directory\n");
 }

@@ -43,15 +43,9 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let hex = text
-            .strip_prefix(Self::PREFIX)
-            .ok_or_else(|| InvalidDigest(shown(text)))?;
+        let hex = text.strip_prefix(Self::PREFIX).ok_or_else(|| InvalidDigest(shown(text)))?;
         let well_formed = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidDigest(shown(text)))
-        }
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(InvalidDigest(shown(text))) }
     }
 }
 
@@ -67,9 +61,7 @@ impl fmt::Display for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

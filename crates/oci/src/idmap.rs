@@ -32,10 +32,7 @@ pub struct IdMap {
 
 impl IdMap {
     /// No user namespace.
-    pub const IDENTITY: IdMap = IdMap {
-        uids: Vec::new(),
-        gids: Vec::new(),
-    };
+    pub const IDENTITY: IdMap = IdMap { uids: Vec::new(), gids: Vec::new() };
 
     /// Whether inside and outside are the same.
     pub fn is_identity(&self) -> bool {
@@ -70,15 +67,8 @@ mod tests {
     #[test]
     fn identity_maps_everything_and_a_map_only_its_lines() {
         assert_eq!(IdMap::IDENTITY.host_uid(7), Some(7));
-        let line = IdMapping {
-            container: 0,
-            host: 100_000,
-            size: 65_536,
-        };
-        let map = IdMap {
-            uids: vec![line],
-            gids: vec![],
-        };
+        let line = IdMapping { container: 0, host: 100_000, size: 65_536 };
+        let map = IdMap { uids: vec![line], gids: vec![] };
         assert_eq!(map.host_uid(0), Some(100_000));
         assert_eq!(map.host_uid(65_535), Some(165_535));
         assert_eq!(map.host_uid(65_536), None);

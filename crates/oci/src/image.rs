@@ -87,11 +87,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Free text by key.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -110,11 +106,7 @@ pub struct Manifest {
     #[serde(deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
     /// Free text by key.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -131,11 +123,7 @@ pub struct Index {
     #[serde(deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
     /// Free text by key.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -165,21 +153,13 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// Who made it.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// GOARCH.
     #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// CPU variant.
-    #[serde(
-        default,
-        deserialize_with = "non_empty",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "non_empty", skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// GOOS.
     #[serde(default, deserialize_with = "or_default")]
@@ -190,11 +170,7 @@ pub struct ImageConfig {
     /// Its layers.
     pub rootfs: RootFs,
     /// How it came to be, oldest first.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
@@ -296,10 +272,7 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self {
-            kind: "layers".to_owned(),
-            diff_ids: Vec::new(),
-        }
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
     }
 }
 
@@ -310,25 +283,13 @@ pub struct History {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// The instruction.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub created_by: String,
     /// By whom.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// Free text.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// It made no layer.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_false")]
@@ -366,9 +327,7 @@ fn layers_word<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     if word == "layers" {
         return Ok(word);
     }
-    Err(de::Error::custom(format!(
-        "rootfs.type is {word:?}, want \"layers\""
-    )))
+    Err(de::Error::custom(format!("rootfs.type is {word:?}, want \"layers\"")))
 }
 
 /// A list of words; the oldest images have one string.

@@ -115,21 +115,13 @@ impl Reference {
     /// The same name with another tag and no digest.
     pub fn with_tag(&self, tag: &str) -> Result<Self, InvalidReference> {
         check_tag(tag)?;
-        Ok(Self {
-            tag: Some(tag.to_owned()),
-            digest: None,
-            ..self.clone()
-        })
+        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
     /// The same name with a digest and no tag.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self {
-            tag: None,
-            digest: Some(digest),
-            ..self.clone()
-        }
+        Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
     fn push_rest(&self, text: &mut String) {
@@ -176,12 +168,7 @@ impl FromStr for Reference {
         check_path(&path)?;
         tag.map(check_tag).transpose()?;
         let digest = digest.map(parse_digest).transpose()?;
-        Ok(Self {
-            host: host.to_owned(),
-            path,
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { host: host.to_owned(), path, tag: tag.map(str::to_owned), digest })
     }
 }
 
@@ -220,11 +207,7 @@ fn check_host(host: &str) -> Result<(), InvalidReference> {
         Err(v6) => !v6.is_empty() && v6.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'),
     };
     let port_fits = port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
-    if name_fits && port_fits && host.len() <= MAX_HOST {
-        Ok(())
-    } else {
-        Err(InvalidReference::Format)
-    }
+    if name_fits && port_fits && host.len() <= MAX_HOST { Ok(()) } else { Err(InvalidReference::Format) }
 }
 
 fn is_domain_part(part: &str) -> bool {
@@ -241,11 +224,7 @@ fn check_path(path: &str) -> Result<(), InvalidReference> {
     if !path.split('/').all(is_path_part) {
         return Err(InvalidReference::Format);
     }
-    if path.len() > MAX_PATH {
-        Err(InvalidReference::TooLong)
-    } else {
-        Ok(())
-    }
+    if path.len() > MAX_PATH { Err(InvalidReference::TooLong) } else { Ok(()) }
 }
 
 /// Runs of `a-z0-9`, between them `.`, `_`, `__` or any number of `-`.
@@ -264,11 +243,7 @@ fn check_tag(tag: &str) -> Result<(), InvalidReference> {
     let fits = tag.bytes().next().is_some_and(word)
         && tag.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
         && tag.len() <= MAX_TAG;
-    if fits {
-        Ok(())
-    } else {
-        Err(InvalidReference::Format)
-    }
+    if fits { Ok(()) } else { Err(InvalidReference::Format) }
 }
 
 fn parse_digest(text: &str) -> Result<Digest, InvalidReference> {
@@ -317,8 +292,7 @@ impl Serialize for Reference {
 impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|e| de::Error::custom(format!("{e}: {text:?}")))
+        text.parse().map_err(|e| de::Error::custom(format!("{e}: {text:?}")))
     }
 }
 
@@ -349,26 +323,14 @@ mod tests {
             ("a/b/c", "docker.io/a/b/c", "a/b/c"),
             ("localhost/x", "localhost/x", "localhost/x"),
             ("localhost", "docker.io/library/localhost", "localhost"),
-            (
-                "localhost:5000",
-                "docker.io/library/localhost:5000",
-                "localhost:5000",
-            ),
+            ("localhost:5000", "docker.io/library/localhost:5000", "localhost:5000"),
             ("localhost:5000/x:1", "localhost:5000/x:1", "localhost:5000/x:1"),
             ("UPPER/foo", "UPPER/foo", "UPPER/foo"),
             ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
             ("[fe80::1]/x/y", "[fe80::1]/x/y", "[fe80::1]/x/y"),
-            (
-                "docker.io/localhost/x",
-                "docker.io/localhost/x",
-                "docker.io/localhost/x",
-            ),
+            ("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x"),
             ("docker.io/a.b/x", "docker.io/a.b/x", "docker.io/a.b/x"),
-            (
-                "a__b_c-d---e/f.g",
-                "docker.io/a__b_c-d---e/f.g",
-                "a__b_c-d---e/f.g",
-            ),
+            ("a__b_c-d---e/f.g", "docker.io/a__b_c-d---e/f.g", "a__b_c-d---e/f.g"),
             ("x:_T-a.9", "docker.io/library/x:_T-a.9", "x:_T-a.9"),
             (&library_hex, &format!("docker.io/{library_hex}"), &library_hex),
             (&digest, &format!("docker.io/library/{digest}"), &digest),
@@ -452,9 +414,8 @@ mod tests {
 
     #[test]
     fn the_shortest_familiar_form_is_first() {
-        let mut names: Vec<_> = ["ghcr.io/a:1", "b:1", "docker.io/library/a:1", "b:10"]
-            .map(|n| parse(n).unwrap())
-            .to_vec();
+        let mut names: Vec<_> =
+            ["ghcr.io/a:1", "b:1", "docker.io/library/a:1", "b:10"].map(|n| parse(n).unwrap()).to_vec();
         names.sort();
         let familiar: Vec<_> = names.iter().map(Reference::familiar).collect();
         assert_eq!(familiar, ["a:1", "b:1", "b:10", "ghcr.io/a:1"]);

@@ -75,10 +75,7 @@ pub fn names(bits: u64) -> String {
     if bits & ALL == ALL {
         return "all".to_owned();
     }
-    let set = NAMES
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| bits >> number & 1 == 1);
+    let set = NAMES.iter().enumerate().filter(|(number, _)| bits >> number & 1 == 1);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
 }
 

@@ -42,10 +42,7 @@ impl Channel {
     pub fn say(&mut self, message: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(message).map_err(|error| Error::new(format!("encode: {error}")))?;
         line.push(b'\n');
-        self.0
-            .get_mut()
-            .write_all(&line)
-            .during(|| "write to the other half of the runtime")
+        self.0.get_mut().write_all(&line).during(|| "write to the other half of the runtime")
     }
 
     /// Waits for what the other end says; `None` when it is gone.
@@ -60,9 +57,7 @@ impl Channel {
             return Ok(None);
         }
         let heard = serde_json::from_slice(&line);
-        heard
-            .map(Some)
-            .map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
+        heard.map(Some).map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
     }
 
     /// The child: asks the parent for something and waits until it is done.

@@ -71,12 +71,7 @@ const COMMANDS: &[(&str, &[Flag], usize, usize)] = &[
     ("kill", &[("all", Some('a'), false)], 1, 2),
     ("delete", &[("force", Some('f'), false)], 1, 1),
     ("exec", EXEC, 1, usize::MAX),
-    (
-        "list",
-        &[("format", Some('f'), true), ("quiet", Some('q'), false)],
-        0,
-        0,
-    ),
+    ("list", &[("format", Some('f'), true), ("quiet", Some('q'), false)], 0, 0),
     ("ps", &[("format", Some('f'), true)], 1, usize::MAX),
     ("pause", &[], 1, 1),
     ("resume", &[], 1, 1),
@@ -135,9 +130,9 @@ fn take(words: &mut Vec<String>, known: &[Flag], mixed: bool) -> Result<(Flags, 
             return Err(Error::new(format!("flag provided but not defined: -{name}")));
         };
         let value = match (takes, value) {
-            (true, None) => queue
-                .next()
-                .ok_or_else(|| Error::new(format!("flag needs an argument: -{name}")))?,
+            (true, None) => {
+                queue.next().ok_or_else(|| Error::new(format!("flag needs an argument: -{name}")))?
+            }
             (false, None) => "true".to_owned(),
             (_, Some(value)) => value,
         };
@@ -172,27 +167,16 @@ pub fn parse(mut words: Vec<String>) -> Result<Wanted> {
     };
     let (flags, words) = take(&mut rest, known, *command != "exec")?;
     if words.len() < *least || words.len() > *most {
-        return Err(Error::new(format!(
-            "{command}: wrong number of arguments; see --help"
-        )));
+        return Err(Error::new(format!("{command}: wrong number of arguments; see --help")));
     }
     let global = Global {
-        root: last("root")
-            .unwrap_or_else(|| "/run/knarr/runtime".to_owned())
-            .into(),
+        root: last("root").unwrap_or_else(|| "/run/knarr/runtime".to_owned()).into(),
         log: last("log").map(PathBuf::from),
         log_json,
         debug: global.contains_key("debug"),
         trace: last("trace").map(PathBuf::from),
     };
-    Ok(Wanted::Call(
-        global,
-        Call {
-            command,
-            flags,
-            words,
-        },
-    ))
+    Ok(Wanted::Call(global, Call { command, flags, words }))
 }
 
 impl Call {

@@ -76,18 +76,14 @@ pub fn reserve(root: &Path, id: &str) -> Result<PathBuf> {
         builder.mode(0o700).recursive(recursive);
         builder
     };
-    private(true)
-        .create(root)
-        .during(|| format!("make {}", root.display()))?;
+    private(true).create(root).during(|| format!("make {}", root.display()))?;
     let directory = root.join(id);
-    private(false)
-        .create(&directory)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Error::new(format!("container with given ID already exists: {id}"))
-            }
-            _ => Error::refused(format!("make {}", directory.display()), &error),
-        })?;
+    private(false).create(&directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(format!("container with given ID already exists: {id}"))
+        }
+        _ => Error::refused(format!("make {}", directory.display()), &error),
+    })?;
     Ok(directory)
 }
 
@@ -164,9 +160,7 @@ impl Container {
 
     /// Sends a signal to the first process.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let process = self
-            .process()
-            .ok_or_else(|| Error::new("container not running"))?;
+        let process = self.process().ok_or_else(|| Error::new("container not running"))?;
         sys::process::signal(process.as_fd(), signal).during(|| format!("send signal {signal}"))
     }
 
@@ -204,11 +198,7 @@ pub fn now() -> String {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let year = year + era * 400 + next;
     let nanos = since.subsec_nanos();

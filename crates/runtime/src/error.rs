@@ -18,18 +18,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of our own.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            errno: None,
-        }
+        Self { message: message.into(), errno: None }
     }
 
     /// The kernel refused to do `what`.
     pub fn refused(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self {
-            message: format!("{what}: {}", sys::errno::name(error)),
-            errno: error.raw_os_error(),
-        }
+        Self { message: format!("{what}: {}", sys::errno::name(error)), errno: error.raw_os_error() }
     }
 
     /// Adds what may be the reason and what helps.
@@ -49,11 +43,7 @@ impl Error {
     /// Adds `hint` if the kernel's number was `errno`.
     #[must_use]
     pub fn hint_on(self, errno: rustix::io::Errno, hint: impl fmt::Display) -> Self {
-        if self.errno == Some(errno.raw_os_error()) {
-            self.hint(hint)
-        } else {
-            self
-        }
+        if self.errno == Some(errno.raw_os_error()) { self.hint(hint) } else { self }
     }
 }
 

@@ -30,12 +30,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         command.arg0(name).args(args);
     }
     let env = hook.env.iter().filter_map(|entry| entry.split_once('='));
-    command
-        .env_clear()
-        .envs(env)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit());
+    command.env_clear().envs(env).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
     let mut running = command.spawn().during(|| "start")?;
     if let Some(mut stdin) = running.stdin.take() {
         // A hook that does not read its state is in its right.
@@ -43,35 +38,21 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     }
     let pid = Pid::from_raw(running.id() as i32).ok_or_else(|| Error::new("no pid"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).during(|| "open its pidfd")?;
-    let deadline = hook
-        .timeout
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(
-            &mut [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)],
-            timeout.as_ref(),
-        ) {
+        let timeout =
+            left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        match poll(&mut [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)], timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) => {
                 let _ = running.kill();
                 let _ = running.wait();
-                return Err(Error::new(format!(
-                    "did not end in {} s",
-                    hook.timeout.unwrap_or_default()
-                )));
+                return Err(Error::new(format!("did not end in {} s", hook.timeout.unwrap_or_default())));
             }
             _ => break,
         }
     }
     let status = running.wait().during(|| "wait")?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::new(status.to_string()))
-    }
+    if status.success() { Ok(()) } else { Err(Error::new(status.to_string())) }
 }

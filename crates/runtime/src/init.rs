@@ -6,10 +6,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 
 /// `docker-init [flags] -- PROGRAM [ARGUMENT…]`; tini's flags before `--` change nothing that is done here.
 pub fn main(words: Vec<OsString>) -> ExitCode {
-    let start = words
-        .iter()
-        .position(|word| word == "--")
-        .map_or(0, |index| index + 1);
+    let start = words.iter().position(|word| word == "--").map_or(0, |index| index + 1);
     let mut words = words.into_iter().skip(start);
     let Some(program) = words.next() else {
         return fail("no program; usage: docker-init -- PROGRAM [ARGUMENT...]", 1);
@@ -22,11 +19,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     let child = match spawn(command) {
         Ok(child) => child,
         Err(error) => {
-            let code = if error.kind() == std::io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            };
+            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
             return fail(&format!("exec {}: {error}", program.display()), code);
         }
     };

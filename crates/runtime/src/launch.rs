@@ -73,11 +73,7 @@ pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
         become_child(launch, theirs, recorder.is_on());
     };
     drop(theirs);
-    let mut born = Born {
-        pid,
-        pidfd,
-        channel: ours,
-    };
+    let mut born = Born { pid, pidfd, channel: ours };
     if let Err(error) = see_through(&launch, &mut born, recorder) {
         end(&born);
         return Err(error);
@@ -97,15 +93,12 @@ fn namespace_names(bits: u64) -> String {
 /// The namespaces that a process is in, with their inode numbers.
 fn namespaces_of(pid: i32) -> Description {
     let names = sys::process::NAMESPACES.iter().map(|(name, _)| *name);
-    names.fold(
-        Description::new(format!("namespaces of {pid}")),
-        |description, name| {
-            let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
-            let link = link.display().to_string();
-            let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
-            description.with(name, inode)
-        },
-    )
+    names.fold(Description::new(format!("namespaces of {pid}")), |description, name| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap_or_default();
+        let link = link.display().to_string();
+        let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
+        description.with(name, inode)
+    })
 }
 
 /// The one clone, between joining what only children can enter and going back.
@@ -135,11 +128,7 @@ fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
     })
     .map_err(|error| {
         let hint = "the runtime needs root (or CAP_SYS_ADMIN) and free namespaces, see /proc/sys/user";
-        Error::refused(
-            format!("clone3 {}", namespace_names(launch.plan.namespaces)),
-            &error,
-        )
-        .hint(hint)
+        Error::refused(format!("clone3 {}", namespace_names(launch.plan.namespaces)), &error).hint(hint)
     })?;
     if forked.is_some() {
         for (name, namespace) in joined.into_iter().rev() {
@@ -186,11 +175,7 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
 fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) -> Result<()> {
     match (what, &launch.plan.id_maps) {
         ("id-maps", Some((uids, gids))) => recorder.step(
-            || {
-                Description::new("write id maps")
-                    .with("uids", map_text(uids))
-                    .with("gids", map_text(gids))
-            },
+            || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
             || write_maps(pid, uids, gids),
         ),
         ("hooks", _) => {
@@ -204,9 +189,7 @@ fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) ->
 }
 
 fn map_text(map: &[IdMapping]) -> String {
-    let lines = map
-        .iter()
-        .map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
+    let lines = map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
     lines.collect()
 }
 
@@ -233,9 +216,7 @@ fn ended_early(born: &Born) -> Error {
             code => format!("it exited with code {code}"),
         },
     );
-    Error::new(format!(
-        "the container's process ended before it was ready: {how}"
-    ))
+    Error::new(format!("the container's process ended before it was ready: {how}"))
 }
 
 /// Kills a process and takes its exit.
@@ -282,15 +263,8 @@ fn become_child(launch: Launch<'_>, mut channel: Channel, traced: bool) -> ! {
     let code = match run_child(launch, &mut channel, &mut recorder) {
         Ok(()) => 0,
         Err(error) => {
-            let code = if error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()) {
-                127
-            } else {
-                126
-            };
-            if channel
-                .say(&Message::Failed(error.clone(), recorder.take()))
-                .is_err()
-            {
+            let code = if error.errno == Some(rustix::io::Errno::NOENT.raw_os_error()) { 127 } else { 126 };
+            if channel.say(&Message::Failed(error.clone(), recorder.take())).is_err() {
                 let _ = writeln!(std::io::stderr(), "{error}");
             }
             code
@@ -319,6 +293,10 @@ fn run_child(launch: Launch<'_>, channel: &mut Channel, recorder: &mut Recorder)
         program: None,
     };
     recorder.run(&launch.plan.setup, |step| step.run(&mut child))?;
+    let found =
+        child.program.as_ref().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
+    let ready = || Description::new(format!("ready to exec {found}")).with("args", child.args.join(" "));
+    recorder.step(ready, || ());
     set_parent_process_death_signal(None).during(|| "outlive the runtime")?;
     child.channel.say(&Message::Ready(recorder.take()))?;
     match launch.listener {

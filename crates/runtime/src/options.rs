@@ -115,9 +115,7 @@ pub fn parse<'w>(words: impl IntoIterator<Item = &'w str>) -> Result<Options> {
         if word.contains('\0') {
             return Err(Error::new(format!("mount option {word:?}: contains a NUL byte")));
         }
-        let recursive = word
-            .strip_prefix('r')
-            .and_then(|word| attribute(word).map(|bits| (word, bits)));
+        let recursive = word.strip_prefix('r').and_then(|word| attribute(word).map(|bits| (word, bits)));
         match word {
             "bind" => options.bind = true,
             "rbind" => (options.bind, options.recursive) = (true, true),
@@ -163,9 +161,8 @@ impl Options {
         };
         let mut words = change("", self.mount);
         words.extend(change("r", self.tree));
-        let kinds = PROPAGATION
-            .iter()
-            .filter(|(_, kind, recursive)| self.propagation.contains(&(*kind, *recursive)));
+        let kinds =
+            PROPAGATION.iter().filter(|(_, kind, recursive)| self.propagation.contains(&(*kind, *recursive)));
         words.extend(kinds.map(|(name, ..)| (*name).to_owned()));
         words.extend(self.data.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
@@ -181,32 +178,11 @@ mod tests {
 
     #[test]
     fn words_are_sorted_by_what_they_act_on() {
-        let words = [
-            "rbind",
-            "ro",
-            "rro",
-            "nosuid",
-            "rslave",
-            "size=64k",
-            "newinstance",
-            "rw",
-        ];
+        let words = ["rbind", "ro", "rro", "nosuid", "rslave", "size=64k", "newinstance", "rw"];
         let options = parse(words).unwrap();
         assert!(options.bind && options.recursive);
-        assert_eq!(
-            options.mount,
-            Change {
-                set: attr::NOSUID,
-                clear: attr::RDONLY
-            }
-        );
-        assert_eq!(
-            options.tree,
-            Change {
-                set: attr::RDONLY,
-                clear: 0
-            }
-        );
+        assert_eq!(options.mount, Change { set: attr::NOSUID, clear: attr::RDONLY });
+        assert_eq!(options.tree, Change { set: attr::RDONLY, clear: 0 });
         assert_eq!(options.propagation, [(propagation::SLAVE, true)]);
         assert_eq!(options.words(), "rw,nosuid,rro,rslave,size=64k,newinstance");
         assert!(parse(["a\0b"]).is_err());
@@ -216,12 +192,6 @@ mod tests {
     fn the_later_word_wins() {
         assert_eq!(parse(["rw", "ro"]).unwrap().mount.set, attr::RDONLY);
         let atime = parse(["noatime", "strictatime"]).unwrap().mount;
-        assert_eq!(
-            atime,
-            Change {
-                set: attr::STRICTATIME,
-                clear: attr::ATIME
-            }
-        );
+        assert_eq!(atime, Change { set: attr::STRICTATIME, clear: attr::ATIME });
     }
 }

@@ -101,10 +101,7 @@ impl Namespaces {
         for namespace in spec.linux.iter().flat_map(|linux| &linux.namespaces) {
             let name = namespace_name(namespace.kind);
             match namespace.path.as_deref().filter(|path| !path.is_empty()) {
-                Some(path) => found.join.push(Join {
-                    name,
-                    path: PathBuf::from(path),
-                }),
+                Some(path) => found.join.push(Join { name, path: PathBuf::from(path) }),
                 None => found.create |= namespace_bit(name),
             }
         }
@@ -130,12 +127,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         ));
     }
     let resources = linux.resources.clone().unwrap_or_default();
-    let cgroups = cgroup::plan(
-        &host.cgroups,
-        linux.cgroups_path.as_deref(),
-        &request.id,
-        &resources,
-    )?;
+    let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources)?;
     let lines = linux.time_offsets.iter();
     let lines = lines.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
     let time_offsets = lines.collect::<Vec<_>>().concat();
@@ -148,11 +140,8 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };
-    let (parent, child): (Vec<Join>, Vec<Join>) = namespaces
-        .join
-        .iter()
-        .cloned()
-        .partition(|join| new_user || matches!(join.name, "pid" | "time"));
+    let (parent, child): (Vec<Join>, Vec<Join>) =
+        namespaces.join.iter().cloned().partition(|join| new_user || matches!(join.name, "pid" | "time"));
     plan.parent_joins = parent;
     if plan.time_offsets.is_some() {
         plan.namespaces &= !namespace_bit("time");
@@ -169,23 +158,12 @@ impl fmt::Display for Plan {
             writeln!(f, "  {}", action.describe())?;
         }
         for join in &self.parent_joins {
-            writeln!(
-                f,
-                "  join namespace {} {} until cloned",
-                join.name,
-                join.path.display()
-            )?;
+            writeln!(f, "  join namespace {} {} until cloned", join.name, join.path.display())?;
         }
         if let Some(offsets) = &self.time_offsets {
-            writeln!(
-                f,
-                "  create namespace time with offsets {}",
-                offsets.trim().replace('\n', ", ")
-            )?;
+            writeln!(f, "  create namespace time with offsets {}", offsets.trim().replace('\n', ", "))?;
         }
-        let created = sys::process::NAMESPACES
-            .iter()
-            .filter(|(_, bit)| self.namespaces & bit != 0);
+        let created = sys::process::NAMESPACES.iter().filter(|(_, bit)| self.namespaces & bit != 0);
         let names: Vec<&str> = created.map(|(name, _)| *name).collect();
         writeln!(f, "clone3 {}", names.join(" "))?;
         writeln!(f, "child:")?;

@@ -18,10 +18,7 @@ pub struct Description {
 impl Description {
     /// Without particulars.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            details: Vec::new(),
-        }
+        Self { what: what.into(), details: Vec::new() }
     }
 
     /// Adds a particular, unless it is empty.
@@ -38,9 +35,7 @@ impl Description {
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        self.details
-            .iter()
-            .try_for_each(|(name, value)| write!(f, " {name}={value}"))
+        self.details.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
     }
 }
 
@@ -65,10 +60,7 @@ fn now() -> u64 {
 impl Recorder {
     /// Records only if `wanted`.
     pub fn new(room: Room, wanted: bool) -> Self {
-        Self {
-            room,
-            timeline: wanted.then(Timeline::default),
-        }
+        Self { room, timeline: wanted.then(Timeline::default) }
     }
 
     /// Whether somebody wants to know.
@@ -78,9 +70,7 @@ impl Recorder {
 
     /// Does all of `steps` in order; stops at the first that fails.
     pub fn run<S: Describe>(&mut self, steps: &[S], mut act: impl FnMut(&S) -> Result<()>) -> Result<()> {
-        steps
-            .iter()
-            .try_for_each(|step| self.step(|| step.describe(), || act(step)))
+        steps.iter().try_for_each(|step| self.step(|| step.describe(), || act(step)))
     }
 
     /// Does one thing.
@@ -92,13 +82,7 @@ impl Recorder {
         let result = act();
         let took = now() - start;
         let Description { what, details } = describe();
-        timeline.steps.push(trace::Step {
-            start,
-            took,
-            room: self.room,
-            what,
-            details,
-        });
+        timeline.steps.push(trace::Step { start, took, room: self.room, what, details });
         result
     }
 
@@ -113,9 +97,7 @@ impl Recorder {
     pub fn take(&mut self) -> Timeline {
         self.timeline
             .as_mut()
-            .map(|timeline| Timeline {
-                steps: std::mem::take(&mut timeline.steps),
-            })
+            .map(|timeline| Timeline { steps: std::mem::take(&mut timeline.steps) })
             .unwrap_or_default()
     }
 }

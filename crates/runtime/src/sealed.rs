@@ -32,9 +32,7 @@ pub fn ensure() -> Result<()> {
     }
     fcntl_add_seals(&copy, wanted).during(what)?;
     let strings = |words: &mut dyn Iterator<Item = std::ffi::OsString>| {
-        words
-            .map(|word| CString::new(word.into_vec()))
-            .collect::<std::result::Result<Vec<_>, _>>()
+        words.map(|word| CString::new(word.into_vec())).collect::<std::result::Result<Vec<_>, _>>()
     };
     let bad = |_| Error::new("an argument contains a NUL byte");
     let args = strings(&mut std::env::args_os()).map_err(bad)?;

@@ -22,14 +22,9 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     use std::io::Read;
     let mut text = Vec::new();
     let file = std::fs::File::open(path).during(|| format!("open {}", path.display()))?;
-    file.take(LIMIT + 1)
-        .read_to_end(&mut text)
-        .during(|| format!("read {}", path.display()))?;
+    file.take(LIMIT + 1).read_to_end(&mut text).during(|| format!("read {}", path.display()))?;
     if text.len() as u64 > LIMIT {
-        return Err(Error::new(format!(
-            "{}: is larger than {LIMIT} bytes",
-            path.display()
-        )));
+        return Err(Error::new(format!("{}: is larger than {LIMIT} bytes", path.display())));
     }
     serde_json::from_slice(&text).map_err(|error| Error::new(format!("{}: {error}", path.display())))
 }
@@ -37,19 +32,13 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
 /// Checks what can be checked without the kernel.
 pub fn check(spec: &Spec) -> Result<()> {
     if !spec.oci_version.starts_with("1.") {
-        return Err(Error::new(format!(
-            "ociVersion {:?}: 1.x is supported",
-            spec.oci_version
-        )));
+        return Err(Error::new(format!("ociVersion {:?}: 1.x is supported", spec.oci_version)));
     }
     match &spec.root {
         Some(root) if !root.path.is_empty() => {}
         _ => return Err(Error::new("root.path: is missing")),
     }
-    let process = spec
-        .process
-        .as_ref()
-        .ok_or_else(|| Error::new("process: is missing"))?;
+    let process = spec.process.as_ref().ok_or_else(|| Error::new("process: is missing"))?;
     check_process(process)?;
     for mount in &spec.mounts {
         check_destination(&mount.destination)?;
@@ -68,10 +57,7 @@ pub fn check(spec: &Spec) -> Result<()> {
             || !number(device.major)
             || !number(device.minor)
         {
-            return Err(Error::new(format!(
-                "linux.devices: {}: bad type or number",
-                device.path
-            )));
+            return Err(Error::new(format!("linux.devices: {}: bad type or number", device.path)));
         }
         check_destination(&device.path)?;
     }
@@ -79,13 +65,7 @@ pub fn check(spec: &Spec) -> Result<()> {
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
-        (
-            "linux.mountLabel",
-            linux
-                .mount_label
-                .as_deref()
-                .is_some_and(|label| !label.is_empty()),
-        ),
+        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
     ];
     if let Some((name, _)) = unsupported.iter().find(|(_, present)| *present) {
         return Err(Error::new(format!("{name}: not supported")));
@@ -93,10 +73,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     let mut kinds: Vec<NamespaceKind> = linux.namespaces.iter().map(|namespace| namespace.kind).collect();
     kinds.sort_unstable();
     if let Some(pair) = kinds.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::new(format!(
-            "linux.namespaces: {} is there twice",
-            pair[0].as_str()
-        )));
+        return Err(Error::new(format!("linux.namespaces: {} is there twice", pair[0].as_str())));
     }
     check_namespaces(spec, &kinds)?;
     crate::cgroup::check(linux.resources.as_ref())
@@ -120,10 +97,7 @@ pub fn check_process(process: &Process) -> Result<()> {
         return Err(Error::new("process.args: must name a program"));
     }
     if !process.cwd.starts_with('/') {
-        return Err(Error::new(format!(
-            "process.cwd {:?}: must be absolute",
-            process.cwd
-        )));
+        return Err(Error::new(format!("process.cwd {:?}: must be absolute", process.cwd)));
     }
     let texts = process.args.iter().chain(&process.env).chain([&process.cwd]);
     match texts.into_iter().find(|text| text.contains('\0')) {

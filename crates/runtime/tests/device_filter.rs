@@ -15,16 +15,8 @@ struct Group(PathBuf);
 impl Group {
     fn new() -> Self {
         let unified = Path::new("/sys/fs/cgroup/unified");
-        let root = if unified.exists() {
-            unified
-        } else {
-            Path::new("/sys/fs/cgroup")
-        };
-        assert!(
-            root.join("cgroup.procs").exists(),
-            "needs a cgroup v2 hierarchy at {}",
-            root.display()
-        );
+        let root = if unified.exists() { unified } else { Path::new("/sys/fs/cgroup") };
+        assert!(root.join("cgroup.procs").exists(), "needs a cgroup v2 hierarchy at {}", root.display());
         let group = root.join(format!("knarr/filter-{}", std::process::id()));
         fs::create_dir_all(&group).unwrap();
         Self(group)
@@ -38,46 +30,20 @@ impl Drop for Group {
 }
 
 fn rule(allow: bool, minor: Option<u32>, access: &str) -> DeviceRule {
-    DeviceRule {
-        allow,
-        kind: 'c',
-        major: Some(1),
-        minor,
-        access: access.to_owned(),
-    }
+    DeviceRule { allow, kind: 'c', major: Some(1), minor, access: access.to_owned() }
 }
 
 #[test]
 fn devices_open_as_the_rules_say() {
     let group = Group::new();
-    let nothing = DeviceRule {
-        allow: false,
-        kind: 'a',
-        major: None,
-        minor: None,
-        access: "rwm".into(),
-    };
-    let rules = vec![
-        nothing,
-        rule(true, None, "r"),
-        rule(false, Some(8), "r"),
-        rule(true, Some(3), "rwm"),
-    ];
-    Action::FilterDevices {
-        group: group.0.clone(),
-        rules,
-    }
-    .run()
-    .unwrap();
+    let nothing = DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".into() };
+    let rules = vec![nothing, rule(true, None, "r"), rule(false, Some(8), "r"), rule(true, Some(3), "rwm")];
+    Action::FilterDevices { group: group.0.clone(), rules }.run().unwrap();
     let script = "echo $$ > $0/cgroup.procs || exit 1
         try() { if eval \"$2\" 2>/dev/null; then echo $1 yes; else echo $1 no; fi; }
         try null-write ': > /dev/null'; try null-read ': < /dev/null'; try zero-read ': < /dev/zero'
         try zero-write ': > /dev/zero'; try random-read ': < /dev/random'; try ptmx-read ': < /dev/ptmx'";
-    let output = Command::new("/bin/bash")
-        .args(["-c", script])
-        .arg(&group.0)
-        .output()
-        .unwrap();
+    let output = Command::new("/bin/bash").args(["-c", script]).arg(&group.0).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(

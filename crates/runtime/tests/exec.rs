@@ -32,14 +32,8 @@ fn a_process_joins_everything() {
         assert_eq!(theirs.to_str().unwrap(), *line);
     }
     assert_eq!(lines[6], "ship");
-    let groups = lines
-        .iter()
-        .filter(|line| line.split(':').count() == 3 && !line.contains('\t'));
-    assert!(
-        groups.clone().count() > 5 && groups.clone().all(|line| line.ends_with(":/")),
-        "{}",
-        said.out
-    );
+    let groups = lines.iter().filter(|line| line.split(':').count() == 3 && !line.contains('\t'));
+    assert!(groups.clone().count() > 5 && groups.clone().all(|line| line.ends_with(":/")), "{}", said.out);
     assert!(said.out.contains("CapBnd:\t00000000a80425fb"), "{}", said.out);
 }
 
@@ -50,26 +44,16 @@ fn exit_codes_user_directory_and_environment() {
     assert_eq!(bundle.call_with(&["exec"], &["sh", "-c", "exit 9"]).code, 9);
     assert_eq!(bundle.call_with(&["exec"], &["sh", "-c", "kill -9 $$"]).code, 137);
     let flags = ["exec", "--user", "1000:100", "--cwd", "/bin", "--env", "A=b"];
-    let said = bundle.call_with(
-        &flags,
-        &["sh", "-c", "id -u; id -g; pwd; echo $A; ls /proc/self/fd | wc -l"],
-    );
+    let said =
+        bundle.call_with(&flags, &["sh", "-c", "id -u; id -g; pwd; echo $A; ls /proc/self/fd | wc -l"]);
     assert_eq!(said.out, "1000\n100\n/bin\nb\n4\n", "{}", said.err);
     let missing = bundle.call_with(&["exec"], &["nosuch"]);
     assert_ne!(missing.code, 0);
     let told = missing.err.replace("\\\"", "\"");
-    assert!(
-        told.contains("exec: \"nosuch\": executable file not found in $PATH"),
-        "{}",
-        missing.err
-    );
+    assert!(told.contains("exec: \"nosuch\": executable file not found in $PATH"), "{}", missing.err);
     if is_ours() {
         for user in ["-1", "+0", "4294967296", "4294967295", "root", "", "0x0", " 0"] {
-            assert_ne!(
-                bundle.call_with(&["exec", "--user", user], &["true"]).code,
-                0,
-                "{user:?}"
-            );
+            assert_ne!(bundle.call_with(&["exec", "--user", user], &["true"]).code, 0, "{user:?}");
         }
     }
 }
@@ -93,11 +77,8 @@ fn a_process_from_a_file_detached() {
     ];
     let mut call = bundle.command(&flags);
     // A pipe would stay open as long as the process.
-    let status = call
-        .arg(&bundle.id)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status();
+    let status =
+        call.arg(&bundle.id).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
     assert!(status.unwrap().success());
     let pid: i64 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     let pids: Vec<i64> = serde_json::from_str(&bundle.call(&["ps", "--format", "json"]).out).unwrap();
@@ -126,13 +107,9 @@ fn console(path: &Path) -> thread::JoinHandle<OwnedFd> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut name = [0; 256];
-        let got = recvmsg(
-            &connection,
-            &mut [IoSliceMut::new(&mut name)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-        .unwrap();
+        let got =
+            recvmsg(&connection, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+                .unwrap();
         assert!(got.bytes > 0, "a name comes with the descriptor");
         let mut messages = control.drain();
         messages
@@ -180,19 +157,9 @@ fn exec_has_a_terminal_too() {
     bundle.start();
     let socket = bundle.path().join("console.sock");
     let terminal = console(&socket);
-    let flags = [
-        "exec",
-        "--tty",
-        "--detach",
-        "--console-socket",
-        socket.to_str().unwrap(),
-    ];
+    let flags = ["exec", "--tty", "--detach", "--console-socket", socket.to_str().unwrap()];
     let mut call = bundle.command(&flags);
-    let status = call
-        .arg(&bundle.id)
-        .args(["sh", "-c", "tty; echo done"])
-        .status()
-        .unwrap();
+    let status = call.arg(&bundle.id).args(["sh", "-c", "tty; echo done"]).status().unwrap();
     assert!(status.success());
     let mut terminal = File::from(terminal.join().unwrap());
     assert_eq!(drain(&mut terminal), "/dev/pts/0\ndone\n");

@@ -23,12 +23,7 @@ fn a_denied_call_fails_for_root_with_and_without_new_privileges() {
         bundle.spec["linux"]["seccomp"] = denying(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO");
         bundle.spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
         let said = bundle.run();
-        assert!(
-            said.err.contains("Operation not permitted"),
-            "{}{}",
-            said.out,
-            said.err
-        );
+        assert!(said.err.contains("Operation not permitted"), "{}{}", said.out, said.err);
         assert_eq!(said.out, "Seccomp:\t2\nCapEff:\t00000000a80425fb\n");
         assert!(!bundle.rootfs().join("x").exists());
     }
@@ -40,12 +35,7 @@ fn another_user_without_capabilities_is_filtered_too() {
     bundle.spec["linux"]["seccomp"] = denying(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO");
     bundle.spec["process"]["user"]["uid"] = json!(1000);
     let said = bundle.run();
-    assert!(
-        said.err.contains("Operation not permitted"),
-        "{}{}",
-        said.out,
-        said.err
-    );
+    assert!(said.err.contains("Operation not permitted"), "{}{}", said.out, said.err);
     assert_eq!(said.out, "CapPrm:\t0000000000000000\nSeccomp:\t2\n");
 }
 
@@ -60,10 +50,7 @@ fn a_killing_action_kills_and_exec_is_filtered_as_well() {
 
 #[test]
 fn unsupported_actions_are_refused() {
-    for (action, named) in [
-        ("SCMP_ACT_NOTIFY", "NOTIFY"),
-        ("SCMP_ACT_NONSENSE", "SCMP_ACT_NONSENSE"),
-    ] {
+    for (action, named) in [("SCMP_ACT_NOTIFY", "NOTIFY"), ("SCMP_ACT_NONSENSE", "SCMP_ACT_NONSENSE")] {
         let mut bundle = Bundle::sh("true");
         bundle.spec["linux"]["seccomp"] = denying(&["mkdir"], action);
         let said = bundle.run();

@@ -21,26 +21,10 @@ fn init(args: &[&str]) -> Command {
 
 #[test]
 fn init_ends_as_its_program_ends() {
-    assert_eq!(
-        init(&["--", "sh", "-c", "exit 7"]).status().unwrap().code(),
-        Some(7)
-    );
-    assert_eq!(
-        init(&["--", "sh", "-c", "kill -9 $$"]).status().unwrap().code(),
-        Some(137)
-    );
-    assert_eq!(
-        init(&["--", "/no/such"])
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .code(),
-        Some(127)
-    );
-    assert_eq!(
-        init(&["--"]).stderr(Stdio::null()).status().unwrap().code(),
-        Some(1)
-    );
+    assert_eq!(init(&["--", "sh", "-c", "exit 7"]).status().unwrap().code(), Some(7));
+    assert_eq!(init(&["--", "sh", "-c", "kill -9 $$"]).status().unwrap().code(), Some(137));
+    assert_eq!(init(&["--", "/no/such"]).stderr(Stdio::null()).status().unwrap().code(), Some(127));
+    assert_eq!(init(&["--"]).stderr(Stdio::null()).status().unwrap().code(), Some(1));
 }
 
 #[test]
@@ -77,28 +61,12 @@ fn the_trace_tells_what_was_done() {
     let path = bundle.path().to_str().unwrap().to_owned();
     let mut create = bundle.command(&["--trace", trace.to_str().unwrap(), "create", "-b", &path]);
     // A pipe would stay open as long as the container.
-    let status = create
-        .arg(&bundle.id)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
+    let status = create.arg(&bundle.id).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(status.success());
     let timeline: trace::Timeline = serde_json::from_slice(&fs::read(&trace).unwrap()).unwrap();
-    let find = |what: &str| {
-        timeline
-            .steps
-            .iter()
-            .find(|step| step.what.starts_with(what))
-            .expect(what)
-    };
+    let find = |what: &str| timeline.steps.iter().find(|step| step.what.starts_with(what)).expect(what);
     assert_eq!(find("mount proc on /proc").room, trace::Room::Init);
-    assert!(
-        find("mount tmpfs on /dev")
-            .details
-            .iter()
-            .any(|(_, value)| value.contains("size=65536k"))
-    );
+    assert!(find("mount tmpfs on /dev").details.iter().any(|(_, value)| value.contains("size=65536k")));
     assert_eq!(find("clone3").room, trace::Room::Runtime);
     find("make cgroup /sys/fs/cgroup/");
     find("pivot_root");
@@ -108,12 +76,7 @@ fn the_trace_tells_what_was_done() {
         let link = fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
         assert!(link.to_str().unwrap().contains(inode.as_str()), "{name} {inode}");
     }
-    assert!(
-        timeline
-            .steps
-            .iter()
-            .all(|step| step.start > 0 && step.took < 10_000_000_000)
-    );
+    assert!(timeline.steps.iter().all(|step| step.start > 0 && step.took < 10_000_000_000));
 }
 
 #[test]
@@ -145,8 +108,5 @@ fn the_plan_is_text() {
     assert!(at("enter cgroups") < at("create namespace cgroup"));
     assert!(at("mask /proc/keys") < at("pivot_root"));
     assert!(at("close descriptors") < at("exec args"));
-    assert!(
-        !fs::exists(bundle.group("memory")).unwrap(),
-        "a plan does nothing"
-    );
+    assert!(!fs::exists(bundle.group("memory")).unwrap(), "a plan does nothing");
 }

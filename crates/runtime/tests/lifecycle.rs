@@ -56,11 +56,7 @@ fn an_id_is_taken_once_and_is_a_plain_name() {
     assert!(refused.err.contains("exist"), "{}", refused.err);
     assert_eq!(bundle.status(), "running");
     for id in ["../x", "a/b", "", "."] {
-        assert_ne!(
-            bundle.command(&["state", id]).output().unwrap().status.code(),
-            Some(0),
-            "{id}"
-        );
+        assert_ne!(bundle.command(&["state", id]).output().unwrap().status.code(), Some(0), "{id}");
     }
 }
 
@@ -116,16 +112,10 @@ fn pause_stops_and_resume_continues() {
 fn missing_programs_are_told_in_dockers_words() {
     let wordings = [
         ("nosuch", "exec: \"nosuch\": executable file not found in $PATH"),
-        (
-            "/nosuch",
-            "exec: \"/nosuch\": stat /nosuch: no such file or directory",
-        ),
+        ("/nosuch", "exec: \"/nosuch\": stat /nosuch: no such file or directory"),
         ("/bin", "exec: \"/bin\": permission denied"),
         ("/plain", "exec: \"/plain\": permission denied"),
-        (
-            "./nosuch",
-            "exec: \"./nosuch\": stat ./nosuch: no such file or directory",
-        ),
+        ("./nosuch", "exec: \"./nosuch\": stat ./nosuch: no such file or directory"),
     ];
     for (program, wording) in wordings {
         let bundle = Bundle::new(&[program]);
@@ -133,15 +123,7 @@ fn missing_programs_are_told_in_dockers_words() {
         let log = bundle.path().join("log");
         let bundle_path = bundle.path().to_str().unwrap().to_owned();
         fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
-        let flags = [
-            "--log",
-            log.to_str().unwrap(),
-            "--log-format",
-            "json",
-            "create",
-            "-b",
-            &bundle_path,
-        ];
+        let flags = ["--log", log.to_str().unwrap(), "--log-format", "json", "create", "-b", &bundle_path];
         let refused = bundle.call(&flags);
         assert_ne!(refused.code, 0);
         assert!(refused.err.contains(wording), "{program}: {}", refused.err);
@@ -168,11 +150,7 @@ fn a_missing_interpreter_is_told_when_it_is_started() {
         assert!(started.err.contains(wording), "{}", started.err);
     } else {
         bundle.await_status("stopped");
-        assert!(
-            fs::read_to_string(bundle.path().join("err"))
-                .unwrap()
-                .contains(wording)
-        );
+        assert!(fs::read_to_string(bundle.path().join("err")).unwrap().contains(wording));
     }
 }
 

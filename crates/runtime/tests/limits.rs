@@ -11,10 +11,7 @@ use serde_json::json;
 
 fn read(bundle: &Bundle, controller: &str, file: &str) -> String {
     let path = bundle.group(controller).join(file);
-    fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        .trim()
-        .to_owned()
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
 #[test]
@@ -41,15 +38,8 @@ fn limits_are_written() {
         assert_eq!(read(&bundle, controller, file), value, "{file}");
     }
     let pid = bundle.state()["pid"].to_string();
-    for controller in [
-        "cpu", "cpuset", "memory", "devices", "freezer", "pids", "systemd", "unified",
-    ] {
-        assert!(
-            read(&bundle, controller, "cgroup.procs")
-                .lines()
-                .any(|line| line == pid),
-            "{controller}"
-        );
+    for controller in ["cpu", "cpuset", "memory", "devices", "freezer", "pids", "systemd", "unified"] {
+        assert!(read(&bundle, controller, "cgroup.procs").lines().any(|line| line == pid), "{controller}");
     }
     if is_ours() {
         let allowed = read(&bundle, "devices", "devices.list");
@@ -65,12 +55,7 @@ fn too_many_processes_are_refused() {
     let mut bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; echo all started");
     bundle.spec["linux"]["resources"]["pids"] = json!({ "limit": 5 });
     let said = bundle.run();
-    assert!(
-        said.err.contains("fork") && !said.out.contains("all started"),
-        "{}{}",
-        said.out,
-        said.err
-    );
+    assert!(said.err.contains("fork") && !said.out.contains("all started"), "{}{}", said.out, said.err);
 }
 
 #[test]

@@ -35,23 +35,16 @@ fn user_groups_umask_and_capabilities() {
     let output = bundle.output();
     let lines: Vec<&str> = output.lines().collect();
     assert_eq!(lines[..3], ["1000", "100 7 8", "0027"], "{output}");
-    for (name, value) in [
-        ("CapInh", 0_u64),
-        ("CapPrm", 0),
-        ("CapEff", 0),
-        ("CapBnd", 0xa804_25fb),
-        ("CapAmb", 0),
-    ] {
+    for (name, value) in
+        [("CapInh", 0_u64), ("CapPrm", 0), ("CapEff", 0), ("CapBnd", 0xa804_25fb), ("CapAmb", 0)]
+    {
         let wanted = format!("{name}:\t{value:016x}");
         assert!(lines.contains(&wanted.as_str()), "{wanted}: {output}");
     }
     assert_eq!(CAPABILITIES.len(), 14);
     let root = Bundle::sh("grep -E 'Cap(Prm|Eff)' /proc/self/status; id -G").output();
     assert!(root.contains("CapEff:\t00000000a80425fb"), "{root}");
-    assert!(
-        root.ends_with("\n0"),
-        "the caller's groups must not leak in: {root}"
-    );
+    assert!(root.ends_with("\n0"), "the caller's groups must not leak in: {root}");
 }
 
 #[test]
@@ -94,10 +87,7 @@ fn devices_are_there_and_others_cannot_be_made() {
     let said = Bundle::sh(script).run();
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!(lines[0], "character special file 1:3 666", "{}", said.out);
-    assert_eq!(
-        lines[6..10],
-        ["/proc/self/fd", "/proc/self/fd/0", "pts/ptmx", "3"]
-    );
+    assert_eq!(lines[6..10], ["/proc/self/fd", "/proc/self/fd/0", "pts/ptmx", "3"]);
     assert_eq!(lines.len(), 10, "{}", said.out);
 }
 
@@ -111,12 +101,7 @@ fn a_device_of_the_spec() {
         json!({ "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm" }),
     );
     let said = bundle.run();
-    assert!(
-        said.out.starts_with("character special file a:e5 640 3 4\n"),
-        "{}{}",
-        said.out,
-        said.err
-    );
+    assert!(said.out.starts_with("character special file a:e5 640 3 4\n"), "{}{}", said.out, said.err);
 }
 
 #[test]
@@ -148,15 +133,8 @@ fn tmpfs_binds_and_a_readonly_root() {
     // Old runcs give a tmpfs the mode of what it covers, whatever its options say.
     let mode = if is_ours() { "1777" } else { lines[1] };
     assert_eq!(lines[..2], ["root is read-only", mode], "{output}");
-    assert!(
-        lines[2].contains("nosuid") && lines[2].contains("size=1024k"),
-        "{output}"
-    );
-    assert_eq!(
-        lines[3..],
-        ["content", "data is read-only", "content", "written"],
-        "{output}"
-    );
+    assert!(lines[2].contains("nosuid") && lines[2].contains("size=1024k"), "{output}");
+    assert_eq!(lines[3..], ["content", "data is read-only", "content", "written"], "{output}");
     assert!(bundle.path().join("rw/new").exists());
 }
 
@@ -169,9 +147,7 @@ fn namespaces_are_its_own() {
         let host = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         assert_ne!(host.to_str().unwrap(), line);
     }
-    let groups = output
-        .lines()
-        .filter(|line| line.split(':').count() == 3 && !line.contains(' '));
+    let groups = output.lines().filter(|line| line.split(':').count() == 3 && !line.contains(' '));
     assert!(groups.clone().all(|line| line.ends_with(":/")), "{output}");
     assert!(output.contains("LOOPBACK,UP"), "{output}");
     assert!(output.ends_with("\n1"), "{output}");
@@ -205,11 +181,7 @@ fn a_user_namespace_maps_ids() {
     bundle.spec["linux"]["uidMappings"] = map.clone();
     bundle.spec["linux"]["gidMappings"] = map;
     let rootfs = bundle.rootfs();
-    let owned = Command::new("chown")
-        .args(["-R", "100000:100000"])
-        .arg(&rootfs)
-        .status()
-        .unwrap();
+    let owned = Command::new("chown").args(["-R", "100000:100000"]).arg(&rootfs).status().unwrap();
     assert!(owned.success());
     fs::set_permissions(bundle.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = bundle.output();
@@ -239,15 +211,7 @@ fn no_new_privileges_and_nothing_leaks() {
     let output = bundle.output();
     let lines: Vec<&str> = output.lines().collect();
     // 0, 1, 2 and the one that `ls` itself reads the directory by.
-    assert_eq!(
-        lines,
-        [
-            "NoNewPrivs:\t1",
-            "4",
-            "SigBlk:\t0000000000000000",
-            "SigIgn:\t0000000000000000"
-        ]
-    );
+    assert_eq!(lines, ["NoNewPrivs:\t1", "4", "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]);
 }
 
 #[test]
@@ -256,11 +220,7 @@ fn a_directory_outside_of_the_root_is_refused() {
         let mut bundle = Bundle::sh("readlink /proc/self/cwd; ls /proc/self/cwd/etc/debian_version");
         bundle.spec["process"]["cwd"] = json!(cwd);
         let said = bundle.run();
-        assert!(
-            said.code != 0 && !said.out.contains("debian_version"),
-            "{cwd}: {}",
-            said.out
-        );
+        assert!(said.code != 0 && !said.out.contains("debian_version"), "{cwd}: {}", said.out);
     }
 }
 
@@ -297,17 +257,8 @@ fn hooks_run_in_their_places() {
         let script = format!("cat >/dev/null; echo {kind} >> {}", notes.display());
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }])
     };
-    let kinds = [
-        "prestart",
-        "createRuntime",
-        "createContainer",
-        "poststart",
-        "poststop",
-    ];
-    bundle.spec["hooks"] = kinds
-        .iter()
-        .map(|kind| ((*kind).to_owned(), hook(kind)))
-        .collect();
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    bundle.spec["hooks"] = kinds.iter().map(|kind| ((*kind).to_owned(), hook(kind))).collect();
     bundle.spec["hooks"]["startContainer"] =
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", "touch /started"] }]);
     assert_eq!(bundle.run().code, 0);
@@ -359,15 +310,7 @@ fn an_overlay_of_layers_and_a_time_namespace() {
     if is_ours() {
         let host = fs::read_link("/proc/self/ns/time").unwrap();
         assert_ne!(output.lines().nth(2), host.to_str());
-        let uptime: f64 = output
-            .lines()
-            .nth(3)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let uptime: f64 = output.lines().nth(3).unwrap().split(' ').next().unwrap().parse().unwrap();
         assert!(uptime > 1_000_000.0, "{uptime}");
     }
 }

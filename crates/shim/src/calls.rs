@@ -72,10 +72,9 @@ impl Made {
     /// Why making it failed: a runtime that had no log yet wrote to the standard error it was to hand on.
     fn last_word(self, log: &Path, error: Error) -> Error {
         match self {
-            Made::Pipes(Streams {
-                outputs: [_, Some(pipe)],
-                ..
-            }) => Error(last_word(log, &read_some(File::from(pipe)), &error.0)),
+            Made::Pipes(Streams { outputs: [_, Some(pipe)], .. }) => {
+                Error(last_word(log, &read_some(File::from(pipe)), &error.0))
+            }
             _ => error,
         }
     }
@@ -133,21 +132,10 @@ impl Shim {
         let files = Files::new(&self.dir, None);
         files.remove();
         let mut command = self.traced_command(&files);
-        command
-            .arg("create")
-            .arg("--bundle")
-            .arg(&self.dir)
-            .arg("--pid-file")
-            .arg(&files.pid);
+        command.arg("create").arg("--bundle").arg(&self.dir).arg("--pid-file").arg(&files.pid);
         let (stdio, theirs) = self.streams(terminal, self.config.stdin, &files, &mut command)?;
         command.arg(&self.config.id);
-        self.spawn(
-            command,
-            theirs,
-            Some(client),
-            Task::Create { stdio, discard: None },
-            files,
-        )
+        self.spawn(command, theirs, Some(client), Task::Create { stdio, discard: None }, files)
     }
 
     /// Begins `RUNTIME exec`; `client` gets its pid.
@@ -175,24 +163,10 @@ impl Shim {
             .and_then(|json| file.write_all(&json))
             .cannot(format!("write {}", files.process.display()))?;
         let mut command = self.runtime.command(&files.log);
-        command
-            .args(["exec", "--detach", "--process"])
-            .arg(&files.process)
-            .arg("--pid-file")
-            .arg(&files.pid);
+        command.args(["exec", "--detach", "--process"]).arg(&files.process).arg("--pid-file").arg(&files.pid);
         let (stdio, theirs) = self.streams(process.terminal, stdin, &files, &mut command)?;
         command.arg(&self.config.id);
-        self.spawn(
-            command,
-            theirs,
-            Some(client),
-            Task::Exec {
-                session,
-                stdio,
-                attach,
-            },
-            files,
-        )
+        self.spawn(command, theirs, Some(client), Task::Exec { session, stdio, attach }, files)
     }
 
     /// Begins a call that only needs the container's id.
@@ -211,11 +185,7 @@ impl Shim {
     pub(crate) fn call_delete(&mut self, task: Task, client: Option<u64>) -> Result<()> {
         self.stage = Stage::Deleting;
         let gentle = matches!(task, Task::Delete { force: false });
-        let words: &[&str] = if gentle {
-            &["delete"]
-        } else {
-            &["delete", "--force"]
-        };
+        let words: &[&str] = if gentle { &["delete"] } else { &["delete", "--force"] };
         self.call_simple(client, task, words)?;
         if let Some(call) = self.calls.last_mut() {
             call.kill_at = Some(Instant::now() + DELETE);
@@ -278,19 +248,9 @@ impl Shim {
         }
         // A signal to the runtime's group, or from its terminal, is none to us.
         command.process_group(0);
-        let child = command
-            .spawn()
-            .cannot(format!("run {}", self.config.runtime.display()))?;
+        let child = command.spawn().cannot(format!("run {}", self.config.runtime.display()))?;
         let pid = child.id() as i32;
-        self.calls.push(Call {
-            pid,
-            task,
-            client,
-            began,
-            files,
-            printed,
-            kill_at: None,
-        });
+        self.calls.push(Call { pid, task, client, began, files, printed, kill_at: None });
         Ok(())
     }
 
@@ -314,18 +274,8 @@ impl Shim {
             return false;
         };
         let call = self.calls.swap_remove(index);
-        let result = if exit.code == 0 {
-            Ok(())
-        } else {
-            Err(Error(complaint(&call, exit.code)))
-        };
-        let Call {
-            client,
-            began,
-            files,
-            task,
-            ..
-        } = call;
+        let result = if exit.code == 0 { Ok(()) } else { Err(Error(complaint(&call, exit.code))) };
+        let Call { client, began, files, task, .. } = call;
         match task {
             Task::Create { stdio, discard } => self.created(result, client, began, &files, stdio, discard),
             Task::CleanUp { message, discard } => {
@@ -334,11 +284,9 @@ impl Shim {
                 self.abandon(replies.collect());
             }
             Task::Start => self.started(result, client, began, &files),
-            Task::Exec {
-                session,
-                stdio,
-                attach,
-            } => self.executed(result, client, &files, stdio, session, attach),
+            Task::Exec { session, stdio, attach } => {
+                self.executed(result, client, &files, stdio, session, attach)
+            }
             Task::Pause | Task::Resume => {
                 let paused = matches!(task, Task::Pause);
                 if result.is_ok() {
@@ -370,10 +318,7 @@ impl Shim {
             Ok(()) => self.adopt(None, files, stdio),
             Err(error) => Err(stdio.last_word(&files.log, error)),
         };
-        let words = [
-            ("runtime", self.config.runtime.display().to_string()),
-            ("id", self.config.id.clone()),
-        ];
+        let words = [("runtime", self.config.runtime.display().to_string()), ("id", self.config.id.clone())];
         self.join_trace(began, "runtime create", &words, files);
         match made {
             Ok(_) => {
@@ -385,17 +330,9 @@ impl Shim {
             }
             Err(Error(message)) => {
                 self.processes.clear();
-                let task = Task::CleanUp {
-                    message: message.clone(),
-                    discard,
-                };
+                let task = Task::CleanUp { message: message.clone(), discard };
                 if self.call_delete(task, client).is_err() {
-                    self.abandon(
-                        client
-                            .map(|id| (id, Reply::Error { message }))
-                            .into_iter()
-                            .collect(),
-                    );
+                    self.abandon(client.map(|id| (id, Reply::Error { message })).into_iter().collect());
                 }
             }
         }
@@ -465,12 +402,7 @@ impl Shim {
         let pid_of = |shim: &Self, id| shim.processes.get(&id).map_or(0, |process| process.pid);
         match made {
             Ok(id) => {
-                self.reply(
-                    client,
-                    &Reply::Exec {
-                        pid: pid_of(self, id),
-                    },
-                );
+                self.reply(client, &Reply::Exec { pid: pid_of(self, id) });
                 if let (Some(streams), Some(connection)) = (attach, self.connections.get_mut(&client)) {
                     connection.mode = Mode::Stream { process: id, streams };
                 }
@@ -530,9 +462,5 @@ fn complaint(call: &Call, code: i32) -> String {
         file.rewind().ok()?;
         Some(read_some(file))
     });
-    last_word(
-        &call.files.log,
-        &printed.unwrap_or_default(),
-        &format!("the runtime ended with code {code}"),
-    )
+    last_word(&call.files.log, &printed.unwrap_or_default(), &format!("the runtime ended with code {code}"))
 }

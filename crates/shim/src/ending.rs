@@ -30,11 +30,7 @@ impl Shim {
         let _ = read(self.bell, &mut [0; 8]);
         let mut others = Vec::new();
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            let exit = Exit {
-                code: code_of(status),
-                at: time::now(),
-                oom_killed: false,
-            };
+            let exit = Exit { code: code_of(status), at: time::now(), oom_killed: false };
             let pid = pid.as_raw_nonzero().get();
             // Calls first: a short-lived process may end in the same moment as the call that made it.
             if !self.finish_call(pid, exit) {
@@ -42,10 +38,8 @@ impl Shim {
             }
         }
         for (pid, exit) in others {
-            let known = self
-                .processes
-                .iter()
-                .find(|(_, process)| process.pid == pid && process.exit.is_none());
+            let known =
+                self.processes.iter().find(|(_, process)| process.pid == pid && process.exit.is_none());
             match known {
                 Some((&id, _)) => self.ended(id, exit),
                 None => self.unclaimed.push((pid, exit)),
@@ -83,11 +77,7 @@ impl Shim {
 
     /// With the container, its sessions end; without a pid namespace of its own nobody else sees to it.
     fn end_sessions(&self) {
-        for pidfd in self
-            .processes
-            .values()
-            .filter_map(|process| process.pidfd.as_ref())
-        {
+        for pidfd in self.processes.values().filter_map(|process| process.pidfd.as_ref()) {
             // It may be ending already.
             let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
         }
@@ -103,9 +93,7 @@ impl Shim {
         // Nobody shall hear of the end before the answer to start.
         let starting = self.calls.iter().any(|call| matches!(call.task, Task::Start));
         let due = self.processes.iter().filter(|(id, process)| {
-            let over = process
-                .drain_until
-                .is_some_and(|until| process.streams.drained() || now >= until);
+            let over = process.drain_until.is_some_and(|until| process.streams.drained() || now >= until);
             over && !process.announced && !(**id == INIT && starting)
         });
         let due: Vec<u64> = due.map(|(&id, _)| id).collect();
@@ -137,11 +125,7 @@ impl Shim {
             }
             // A container that is being discarded leaves no record.
             let discarded = self.calls.iter().any(|call| matches!(call.task, Task::Discard));
-            let written = if discarded {
-                Ok(())
-            } else {
-                write_record(&self.dir, exit)
-            };
+            let written = if discarded { Ok(()) } else { write_record(&self.dir, exit) };
             if let Err(error) = written {
                 eprintln!("cannot write exit.json: {error}");
             }
@@ -156,10 +140,8 @@ impl Shim {
     }
 
     fn forget_old_sessions(&mut self) {
-        let over = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.session.is_some() && process.announced);
+        let over =
+            self.processes.iter().filter(|(_, process)| process.session.is_some() && process.announced);
         let over: Vec<u64> = over.map(|(&id, _)| id).collect();
         for id in over.iter().take(over.len().saturating_sub(REMEMBERED)) {
             self.processes.remove(id);
@@ -170,19 +152,13 @@ impl Shim {
 /// Kills whatever a failed runtime has left with us.
 pub(crate) fn kill_children() {
     let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    for pid in list
-        .split_whitespace()
-        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-    {
+    for pid in list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
         // It may have ended by itself.
         let _ = kill_process(pid, Signal::KILL);
     }
 }
 fn code_of(status: WaitStatus) -> i32 {
-    status
-        .exit_status()
-        .or(status.terminating_signal().map(|signal| 128 + signal))
-        .unwrap_or(255)
+    status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255)
 }
 
 /// Whole or not at all.

@@ -40,18 +40,10 @@ fn escape_valid(mut text: &[u8], out: &mut Vec<u8>) {
 
 /// How many bytes at the beginning stand for themselves.
 fn plain_length(text: &[u8]) -> usize {
-    let plain = |chunk: &&[u8]| {
-        chunk
-            .iter()
-            .fold(0, |any, &byte| any | u8::from(is_special(byte)))
-            == 0
-    };
+    let plain = |chunk: &&[u8]| chunk.iter().fold(0, |any, &byte| any | u8::from(is_special(byte))) == 0;
     let whole = text.chunks_exact(CHUNK).take_while(plain).count();
     let start = whole * CHUNK;
-    text[start..]
-        .iter()
-        .position(|&byte| is_special(byte))
-        .map_or(text.len(), |at| start + at)
+    text[start..].iter().position(|&byte| is_special(byte)).map_or(text.len(), |at| start + at)
 }
 
 /// 0xe2 begins U+2028 and U+2029 (among others).
@@ -84,22 +76,10 @@ mod tests {
     fn as_docker_writes_it() {
         let cases: &[(&[u8], &str)] = &[
             (b"plain ~\x7f", "plain ~\x7f"),
-            (
-                b"\"\\/\r\n\t\0\x08\x0c\x1b[0m",
-                r#"\"\\/\r\n\u0009\u0000\u0008\u000c\u001b[0m"#,
-            ),
-            (
-                b"<a href='x'>&</a>",
-                r"\u003ca href='x'\u003e\u0026\u003c/a\u003e",
-            ),
-            (
-                "€ \u{2028}\u{2029}\u{202a} 😀".as_bytes(),
-                "€ \\u2028\\u2029\u{202a} 😀",
-            ),
-            (
-                b"\xff\xe2\x82x\xed\xa0\x80",
-                r"\ufffd\ufffd\ufffdx\ufffd\ufffd\ufffd",
-            ),
+            (b"\"\\/\r\n\t\0\x08\x0c\x1b[0m", r#"\"\\/\r\n\u0009\u0000\u0008\u000c\u001b[0m"#),
+            (b"<a href='x'>&</a>", r"\u003ca href='x'\u003e\u0026\u003c/a\u003e"),
+            ("€ \u{2028}\u{2029}\u{202a} 😀".as_bytes(), "€ \\u2028\\u2029\u{202a} 😀"),
+            (b"\xff\xe2\x82x\xed\xa0\x80", r"\ufffd\ufffd\ufffdx\ufffd\ufffd\ufffd"),
         ];
         for (text, expected) in cases {
             assert_eq!(escaped(text), *expected);
@@ -111,10 +91,7 @@ mod tests {
         for at in 0..100 {
             let mut text = vec![b'a'; 100];
             text[at] = b'<';
-            assert_eq!(
-                escaped(&text),
-                format!("{}\\u003c{}", "a".repeat(at), "a".repeat(99 - at))
-            );
+            assert_eq!(escaped(&text), format!("{}\\u003c{}", "a".repeat(at), "a".repeat(99 - at)));
         }
     }
 }

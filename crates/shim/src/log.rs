@@ -76,19 +76,11 @@ impl JsonFile {
                 self.object(piece, time);
             } else {
                 line.text.extend_from_slice(piece);
-                let whole = if end.is_some() {
-                    line.text.len()
-                } else {
-                    whole_characters(&line.text)
-                };
+                let whole = if end.is_some() { line.text.len() } else { whole_characters(&line.text) };
                 self.object(&line.text[..whole], time);
                 line.text.drain(..whole);
             }
-            line.ending = if end.is_some() {
-                None
-            } else {
-                line.ending.or_else(|| Some(ending.clone()))
-            };
+            line.ending = if end.is_some() { None } else { line.ending.or_else(|| Some(ending.clone())) };
         }
         self.lines[stream] = line;
         self.flush();
@@ -135,11 +127,7 @@ impl JsonFile {
         let written = self.append(&batch);
         match written {
             Ok(()) if self.lost > 0 => {
-                eprintln!(
-                    "log {}: goes on; {} bytes were lost",
-                    self.path.display(),
-                    self.lost
-                );
+                eprintln!("log {}: goes on; {} bytes were lost", self.path.display(), self.lost);
                 self.lost = 0;
             }
             Ok(()) => {}
@@ -197,20 +185,12 @@ impl JsonFile {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 /// What follows a line's text.
 fn ending(stream: usize, now: i64) -> String {
-    format!(
-        "\",\"stream\":\"{}\",\"time\":\"{}\"}}\n",
-        STREAMS[stream],
-        rfc3339(now)
-    )
+    format!("\",\"stream\":\"{}\",\"time\":\"{}\"}}\n", STREAMS[stream], rfc3339(now))
 }
 
 /// Length of `text` without a character that is cut at its end.
@@ -223,11 +203,7 @@ fn whole_characters(text: &[u8]) -> usize {
         0xf0..=0xf4 => 4,
         _ => 1,
     };
-    if needed > back {
-        text.len() - back
-    } else {
-        text.len()
-    }
+    if needed > back { text.len() - back } else { text.len() }
 }
 
 #[cfg(test)]
@@ -246,10 +222,7 @@ mod tests {
     fn texts(path: &Path) -> Vec<String> {
         let content = std::fs::read_to_string(path).unwrap();
         let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-        content
-            .lines()
-            .map(|line| parse(line)["log"].as_str().unwrap().to_owned())
-            .collect()
+        content.lines().map(|line| parse(line)["log"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -282,17 +255,11 @@ mod tests {
         }
         log.finish(NOON);
         let parts = texts(&path);
-        assert_eq!(
-            parts.iter().map(String::len).collect::<Vec<_>>(),
-            [PART - 1, PART, 4]
-        );
+        assert_eq!(parts.iter().map(String::len).collect::<Vec<_>>(), [PART - 1, PART, 4]);
         assert_eq!(parts.concat().into_bytes(), text);
         // Exactly a part and a newline: the newline comes alone.
         log.write(0, &[vec![b'z'; PART], vec![b'\n']].concat(), NOON);
-        assert_eq!(
-            texts(&path)[3..].iter().map(String::len).collect::<Vec<_>>(),
-            [PART, 1]
-        );
+        assert_eq!(texts(&path)[3..].iter().map(String::len).collect::<Vec<_>>(), [PART, 1]);
     }
 
     #[test]
@@ -308,9 +275,7 @@ mod tests {
             kept.extend(texts(&file));
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
-        let expected: Vec<_> = (100 - kept.len()..100)
-            .map(|number| format!("line {number}\n"))
-            .collect();
+        let expected: Vec<_> = (100 - kept.len()..100).map(|number| format!("line {number}\n")).collect();
         assert_eq!(kept, expected);
         drop(log);
         let appended = JsonFile::open(&path, 0, 1).unwrap();
@@ -371,11 +336,7 @@ mod tests {
     #[ignore = "a measurement"]
     fn measure_writer() {
         let lines = [&[b'x'; 99][..], b"\n"].concat().repeat((256 << 10) / 100);
-        for place in [
-            "/dev/null",
-            "/dev/shm/knarr-measure.log",
-            "/tmp/knarr-measure.log",
-        ] {
+        for place in ["/dev/null", "/dev/shm/knarr-measure.log", "/tmp/knarr-measure.log"] {
             let mut log = JsonFile::open(Path::new(place), 0, 1).unwrap();
             let began = std::time::Instant::now();
             for _ in 0..1000 {

@@ -42,12 +42,7 @@ impl OomWatch {
             other => other?,
         };
         let bell = if v1 { Some(ring(&group, &counter)?) } else { None };
-        let mut watch = Self {
-            counter,
-            bell,
-            seen: 0,
-            look_until: None,
-        };
+        let mut watch = Self { counter, bell, seen: 0, look_until: None };
         watch.seen = watch.kills();
         Ok(Some(watch))
     }
@@ -58,9 +53,7 @@ impl OomWatch {
         let length = pread(&self.counter, &mut text, 0).unwrap_or_default();
         let text = String::from_utf8_lossy(&text[..length]);
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count
-            .and_then(|count| count.trim().parse().ok())
-            .unwrap_or(self.seen)
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(self.seen)
     }
 
     /// Whether it struck since the last call.
@@ -95,18 +88,13 @@ impl OomWatch {
 fn ring(group: &Path, counter: &File) -> io::Result<OwnedFd> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let order = format!("{} {}", bell.as_raw_fd(), counter.as_raw_fd());
-    OpenOptions::new()
-        .write(true)
-        .open(group.join("cgroup.event_control"))?
-        .write_all(order.as_bytes())?;
+    OpenOptions::new().write(true).open(group.join("cgroup.event_control"))?.write_all(order.as_bytes())?;
     Ok(bell)
 }
 
 /// The directory of the memory cgroup named in `/proc/PID/cgroup`, and whether it is of v1.
 fn locate(membership: &str, mounts: &str) -> Option<(PathBuf, bool)> {
-    let lines = membership
-        .lines()
-        .map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+    let lines = membership.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
     let mut v2 = None;
     for line in lines {
         match line[..] {
@@ -129,9 +117,7 @@ fn below_mount(path: &str, kind: &str, controller: &str, mounts: &str) -> Option
             && (controller.is_empty() || filesystem.nth(1)?.split(',').any(|word| word == controller));
         let fields: Vec<_> = mount.split(' ').collect();
         let (root, point) = (fields.get(3)?, fields.get(4)?);
-        let below = path
-            .strip_prefix(root.trim_end_matches('/'))?
-            .trim_start_matches('/');
+        let below = path.strip_prefix(root.trim_end_matches('/'))?.trim_start_matches('/');
         (fits && !below.is_empty()).then(|| Path::new(point).join(below))
     })
 }
@@ -149,10 +135,7 @@ mod tests {
     fn the_group_is_found_in_every_layout() {
         let hybrid = locate("4:memory:/knarr/c\n1:cpu:/x\n0::/y\n", HYBRID);
         assert_eq!(hybrid, Some(("/sys/fs/cgroup/memory/knarr/c".into(), true)));
-        assert_eq!(
-            locate("0::/knarr/c\n", UNIFIED),
-            Some(("/sys/fs/cgroup/knarr/c".into(), false))
-        );
+        assert_eq!(locate("0::/knarr/c\n", UNIFIED), Some(("/sys/fs/cgroup/knarr/c".into(), false)));
         assert_eq!(locate("0::/\n", UNIFIED), None);
         assert_eq!(locate("", UNIFIED), None);
     }

@@ -31,10 +31,7 @@ impl Shim {
                 // A watcher has nothing more to say.
                 Mode::Watch => return connection.input = Vec::new(),
             }
-            let after = self
-                .connections
-                .get(&id)
-                .map(|connection| (connection.input.len(), connection.mode));
+            let after = self.connections.get(&id).map(|connection| (connection.input.len(), connection.mode));
             if after.is_none_or(|after| after == before) {
                 return;
             }
@@ -123,12 +120,7 @@ impl Shim {
             }
             Request::Start => self.start(id),
             Request::Attach { session, streams } => self.attach(id, session.as_deref(), streams),
-            Request::Exec {
-                session,
-                process,
-                stdin,
-                attach,
-            } => {
+            Request::Exec { session, process, stdin, attach } => {
                 self.running()?;
                 self.exec(id, session, &process, stdin, attach)?;
                 self.set_mode(id, Mode::Waiting);
@@ -146,11 +138,7 @@ impl Shim {
         let init = self.processes.get(&INIT);
         let session = |process: &Process| {
             let id = process.session.clone()?;
-            Some(Session {
-                id,
-                pid: process.pid,
-                exit: process.exit.filter(|_| process.announced),
-            })
+            Some(Session { id, pid: process.pid, exit: process.exit.filter(|_| process.announced) })
         };
         Reply::State(Box::new(State {
             shim_pid: std::process::id() as i32,
@@ -176,11 +164,7 @@ impl Shim {
 
     fn freeze(&mut self, id: u64, freeze: bool) -> Answer {
         self.running()?;
-        let (task, word) = if freeze {
-            (Task::Pause, "pause")
-        } else {
-            (Task::Resume, "resume")
-        };
+        let (task, word) = if freeze { (Task::Pause, "pause") } else { (Task::Resume, "resume") };
         self.call_simple(Some(id), task, &[word])?;
         self.set_mode(id, Mode::Waiting);
         Ok(None)
@@ -189,9 +173,7 @@ impl Shim {
     fn discard(&mut self, id: u64) -> Answer {
         let starting = self.calls.iter().any(|call| matches!(call.task, Task::Start));
         if starting || self.started_at.is_some() {
-            return Err(Error(
-                "the container has been started; it ends by a signal".into(),
-            ));
+            return Err(Error("the container has been started; it ends by a signal".into()));
         }
         match self.stage {
             Stage::Creating => self.give_up_creating(id),
@@ -236,10 +218,7 @@ impl Shim {
 
     /// A process that has not ended, or whose output is still being handed on.
     fn find(&self, session: Option<&str>) -> Result<(u64, &Process)> {
-        let found = self
-            .processes
-            .iter()
-            .find(|(_, process)| process.session.as_deref() == session);
+        let found = self.processes.iter().find(|(_, process)| process.session.as_deref() == session);
         match found {
             None => Err(Error(format!("{} is not known", name(session)))),
             Some((_, process)) if process.announced => Err(Error(format!("{} has ended", name(session)))),
@@ -253,11 +232,7 @@ impl Shim {
             .calls
             .iter()
             .any(|call| matches!(&call.task, Task::Exec { session: name, .. } if name == session));
-        pending
-            || self
-                .processes
-                .values()
-                .any(|process| process.session.as_deref() == Some(session))
+        pending || self.processes.values().any(|process| process.session.as_deref() == Some(session))
     }
 
     /// Kills the runtime that creates; what it has made is deleted when it has ended.
@@ -272,7 +247,5 @@ impl Shim {
 }
 
 fn name(session: Option<&str>) -> String {
-    session.map_or("the container".into(), |session| {
-        format!("exec session {session}")
-    })
+    session.map_or("the container".into(), |session| format!("exec session {session}"))
 }

@@ -37,10 +37,5 @@ pub(crate) fn assemble(rootfs: &Path, mount: &Mount) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let source = mount.source.as_deref().unwrap_or_default();
-    mount_bind(
-        Path::new(source),
-        recursive,
-        attributes,
-        rustix::fd::AsFd::as_fd(&target),
-    )
+    mount_bind(Path::new(source), recursive, attributes, rustix::fd::AsFd::as_fd(&target))
 }

@@ -41,12 +41,7 @@ impl Runtime {
         let mut words: Vec<OsString> = config.runtime_args.iter().map(Into::into).collect();
         words.extend(["--root".into(), config.runtime_root.clone().into()]);
         let name = config.runtime.file_name().unwrap_or_default().to_owned();
-        Ok(Self {
-            program,
-            _file: file,
-            name,
-            words,
-        })
+        Ok(Self { program, _file: file, name, words })
     }
 
     /// A call that logs to `log`, up to its subcommand.
@@ -67,23 +62,13 @@ pub(crate) fn last_word(log: &Path, printed: &str, ended: &str) -> String {
         msg: String,
     }
     let log = File::open(log).map(read_some).unwrap_or_default();
-    let lines: Vec<Line> = log
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let error = lines
-        .iter()
-        .rev()
-        .find(|line| ["error", "fatal", "panic"].contains(&line.level.as_str()));
+    let lines: Vec<Line> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let error = lines.iter().rev().find(|line| ["error", "fatal", "panic"].contains(&line.level.as_str()));
     if let Some(line) = error.or(lines.last()) {
         return line.msg.trim().to_owned();
     }
     let printed = printed.trim().lines().next_back().unwrap_or_default();
-    if printed.is_empty() {
-        ended.to_owned()
-    } else {
-        printed.to_owned()
-    }
+    if printed.is_empty() { ended.to_owned() } else { printed.to_owned() }
 }
 
 /// What `file` has, within reason.
@@ -101,10 +86,7 @@ mod tests {
     #[test]
     fn the_last_error_counts() {
         let log = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(
-            last_word(log.path(), "usage\nunknown flag\n", "ended with 1"),
-            "unknown flag"
-        );
+        assert_eq!(last_word(log.path(), "usage\nunknown flag\n", "ended with 1"), "unknown flag");
         assert_eq!(last_word(log.path(), "", "ended with 1"), "ended with 1");
         let lines = "{\"level\":\"error\",\"msg\":\"no such program\"}\nrubbish\n{\"level\":\"warning\",\"msg\":\"w\"}\n";
         std::fs::write(log.path(), lines).unwrap();

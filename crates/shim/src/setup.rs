@@ -49,9 +49,8 @@ struct BundleProcess {
 /// The whole life of the shim of the container in `dir`, whose first client is behind standard input.
 pub fn run(dir: &Path) -> ExitCode {
     let began = time::monotonic();
-    let started = sys::descriptors::close_from(3)
-        .cannot("close inherited descriptors")
-        .and_then(|()| first_client());
+    let started =
+        sys::descriptors::close_from(3).cannot("close inherited descriptors").and_then(|()| first_client());
     let client = match started {
         Ok(client) => client,
         Err(error) => {
@@ -133,19 +132,11 @@ fn prepare(dir: PathBuf, began: u64) -> Result<(Shim, bool)> {
         let _ = fs::remove_file(dir.join(stale));
     }
     let mut timeline = Timeline::default();
-    timeline.steps.push(step(
-        began,
-        "begin shim",
-        &[("pid", std::process::id().to_string())],
-    ));
+    timeline.steps.push(step(began, "begin shim", &[("pid", std::process::id().to_string())]));
     mount_root(&dir, &config, &mut timeline)?;
     let log = match &config.log {
         Log::None => None,
-        Log::JsonFile {
-            path,
-            max_size,
-            max_files,
-        } => Some(
+        Log::JsonFile { path, max_size, max_files } => Some(
             JsonFile::open(path, *max_size, *max_files).cannot(format!("open the log {}", path.display()))?,
         ),
     };
@@ -184,17 +175,10 @@ fn mount_root(dir: &Path, config: &Config, timeline: &mut Timeline) -> Result<()
     for mount in &config.root {
         let began = time::monotonic();
         let kind = mount.kind.as_deref().unwrap_or("bind");
-        assemble(&rootfs, mount).cannot(format!(
-            "mount {kind} on {} of the container's root",
-            mount.destination
-        ))?;
-        let details = [
-            ("on", mount.destination.clone()),
-            ("options", mount.options.join(",")),
-        ];
-        timeline
-            .steps
-            .push(step(began, &format!("mount {kind}"), &details));
+        assemble(&rootfs, mount)
+            .cannot(format!("mount {kind} on {} of the container's root", mount.destination))?;
+        let details = [("on", mount.destination.clone()), ("options", mount.options.join(","))];
+        timeline.steps.push(step(began, &format!("mount {kind}"), &details));
     }
     Ok(())
 }

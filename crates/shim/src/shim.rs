@@ -153,18 +153,14 @@ impl Shim {
             return false;
         };
         let told = self.processes.values().all(|process| process.announced);
-        let sent = self
-            .connections
-            .values()
-            .all(|connection| connection.pending() == 0);
+        let sent = self.connections.values().all(|connection| connection.pending() == 0);
         (told && sent && self.calls.is_empty()) || Instant::now() >= until
     }
 
     fn wait(&mut self) -> Vec<(Source, PollFlags)> {
-        let timeout = self.timeout().map(|rest| Timespec {
-            tv_sec: rest.as_secs() as i64,
-            tv_nsec: i64::from(rest.subsec_nanos()),
-        });
+        let timeout = self
+            .timeout()
+            .map(|rest| Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: i64::from(rest.subsec_nanos()) });
         let (sources, mut descriptors) = self.interest();
         if let Err(error) = retry_on_intr(|| poll(&mut descriptors, timeout.as_ref())) {
             eprintln!("poll: {error}");
@@ -222,11 +218,7 @@ impl Shim {
     /// Whether a client is so far behind that the process must wait. What a process left in its pipes is read all
     /// the same: its exit does not wait for a client.
     fn is_held_back(&self, id: u64, process: &Process) -> bool {
-        let most = if process.exit.is_some() {
-            4 * BEHIND
-        } else {
-            BEHIND
-        };
+        let most = if process.exit.is_some() { 4 * BEHIND } else { BEHIND };
         self.connections.values().any(|connection| {
             let attached = matches!(connection.mode, Mode::Stream { process, .. } if process == id);
             attached && connection.pending() > most
@@ -237,9 +229,7 @@ impl Shim {
         let Mode::Stream { process, .. } = connection.mode else {
             return false;
         };
-        self.processes
-            .get(&process)
-            .is_some_and(|process| process.streams.input_is_full())
+        self.processes.get(&process).is_some_and(|process| process.streams.input_is_full())
     }
 
     fn handle(&mut self, source: Source, flags: PollFlags) {
@@ -317,10 +307,7 @@ impl Shim {
         }
         // Frames that had arrived while the queue was full.
         let attached = |connection: &Connection| matches!(connection.mode, Mode::Stream { process, .. } if process == id);
-        let waiting = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| attached(connection));
+        let waiting = self.connections.iter().filter(|(_, connection)| attached(connection));
         let waiting: Vec<u64> = waiting.map(|(&id, _)| id).collect();
         for id in waiting {
             self.understand(id);
@@ -352,9 +339,7 @@ impl Shim {
         }
         self.scratch = Vec::new();
         self.connections.values_mut().for_each(Connection::shrink);
-        self.processes
-            .values_mut()
-            .for_each(|process| process.streams.shrink());
+        self.processes.values_mut().for_each(|process| process.streams.shrink());
         if let Some(log) = &mut self.log {
             log.shrink();
         }
@@ -370,9 +355,6 @@ pub(crate) fn step(began: u64, what: &str, details: &[(&str, String)]) -> Step {
         took: time::monotonic() - began,
         room: Room::Shim,
         what: what.to_owned(),
-        details: details
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect(),
+        details: details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     }
 }

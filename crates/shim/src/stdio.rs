@@ -48,10 +48,7 @@ impl Streams {
     pub(crate) fn pipes(input: bool) -> io::Result<(Self, Theirs)> {
         let (output, their_output) = output_pipe()?;
         let (error, their_error) = output_pipe()?;
-        let mut ours = Self {
-            outputs: [Some(output), Some(error)],
-            ..Self::default()
-        };
+        let mut ours = Self { outputs: [Some(output), Some(error)], ..Self::default() };
         let mut their_input = Stdio::null();
         if input {
             let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -59,11 +56,7 @@ impl Streams {
             their_input = reader.into();
             ours.input = Some(writer);
         }
-        let theirs = Theirs {
-            input: their_input,
-            output: their_output.into(),
-            error: their_error.into(),
-        };
+        let theirs = Theirs { input: their_input, output: their_output.into(), error: their_error.into() };
         Ok((ours, theirs))
     }
 
@@ -78,12 +71,7 @@ impl Streams {
         }
         unblock(&main)?;
         let input = rustix::io::fcntl_dupfd_cloexec(&main, 3)?;
-        Ok(Self {
-            input: Some(input),
-            outputs: [Some(main), None],
-            terminal: true,
-            ..Self::default()
-        })
+        Ok(Self { input: Some(input), outputs: [Some(main), None], terminal: true, ..Self::default() })
     }
 
     /// Whether every byte of output has been read.
@@ -154,12 +142,7 @@ impl Streams {
         let (true, Some(main)) = (self.terminal, &self.outputs[0]) else {
             return Ok(false);
         };
-        let size = Winsize {
-            ws_row: size.height,
-            ws_col: size.width,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(main, size)?;
         Ok(true)
     }

@@ -86,10 +86,7 @@ mod tests {
     #[test]
     fn frames_are_dockers_and_bounded() {
         assert_eq!(frame_header(STDOUT, 258), [1, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(
-            first_frame(&[0, 0, 0, 0, 0, 0, 0, 2, 7, 8, 9]).unwrap(),
-            Some((0, &[7, 8][..]))
-        );
+        assert_eq!(first_frame(&[0, 0, 0, 0, 0, 0, 0, 2, 7, 8, 9]).unwrap(), Some((0, &[7, 8][..])));
         assert_eq!(first_frame(&[0, 0, 0, 0, 0, 0, 0, 2, 7]).unwrap(), None);
         assert!(first_frame(&[0, 0, 1, 0, 0, 0, 0, 2]).is_err());
         assert!(first_frame(&[0, 0, 0, 0, 0, 1, 0, 1]).is_err());

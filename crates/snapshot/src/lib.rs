@@ -159,11 +159,7 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(E) -> Self {
         let path = path.into();
-        move |source| Error::Io {
-            what,
-            path,
-            source: source.into(),
-        }
+        move |source| Error::Io { what, path, source: source.into() }
     }
 }
 

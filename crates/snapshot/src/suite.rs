@@ -29,50 +29,24 @@ type Check = fn(&dyn Driver);
 pub fn run(driver: &dyn Driver) {
     let checks: [(&str, Check); 13] = [
         ("layers come and go", checks::layers_come_and_go),
-        (
-            "broken archives leave nothing",
-            checks::broken_archives_leave_nothing,
-        ),
+        ("broken archives leave nothing", checks::broken_archives_leave_nothing),
         ("metadata is kept", checks::metadata_is_kept),
-        (
-            "upper layers remove and replace",
-            checks::upper_layers_remove_and_replace,
-        ),
-        (
-            "an opaque root hides everything",
-            checks::an_opaque_root_hides_everything,
-        ),
+        ("upper layers remove and replace", checks::upper_layers_remove_and_replace),
+        ("an opaque root hides everything", checks::an_opaque_root_hides_everything),
         ("init entries fill gaps only", checks::init_entries_fill_gaps_only),
-        (
-            "init entries keep out of what is not plain",
-            checks::init_entries_respect_removals,
-        ),
-        (
-            "files are read as the container sees them",
-            checks::files_are_read_as_the_container_sees_them,
-        ),
+        ("init entries keep out of what is not plain", checks::init_entries_respect_removals),
+        ("files are read as the container sees them", checks::files_are_read_as_the_container_sees_them),
         ("no layers at all", checks::no_layers_at_all),
         ("one layer twice", checks::one_layer_twice),
         ("two hundred layers", checks::two_hundred_layers),
         ("writable layers stay until removed", checks::writable_layers_stay),
-        (
-            "volatile snapshots mount again",
-            checks::volatile_snapshots_mount_again,
-        ),
+        ("volatile snapshots mount again", checks::volatile_snapshots_mount_again),
     ];
     for (name, check) in checks {
         eprintln!("{}: {name}", driver.name());
         check(driver);
-        assert_eq!(
-            driver.snapshots().unwrap_or_default(),
-            Vec::<String>::new(),
-            "{name}: snapshots left"
-        );
-        assert_eq!(
-            driver.layers().unwrap_or_default(),
-            Vec::<String>::new(),
-            "{name}: layers left"
-        );
+        assert_eq!(driver.snapshots().unwrap_or_default(), Vec::<String>::new(), "{name}: snapshots left");
+        assert_eq!(driver.layers().unwrap_or_default(), Vec::<String>::new(), "{name}: layers left");
     }
 }
 
@@ -84,10 +58,7 @@ pub fn run(driver: &dyn Driver) {
 pub fn tar(entries: &[(Header, &[u8])]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new()).sub_second(true);
     for (header, content) in entries {
-        let header = Header {
-            size: content.len() as u64,
-            ..header.clone()
-        };
+        let header = Header { size: content.len() as u64, ..header.clone() };
         good(writer.append(&header, *content));
     }
     good(writer.finish())
@@ -96,31 +67,19 @@ pub fn tar(entries: &[(Header, &[u8])]) -> Vec<u8> {
 /// A file of mode 0644.
 #[must_use]
 pub fn file(path: &str) -> Header {
-    Header {
-        path: path.into(),
-        mode: 0o644,
-        ..Header::default()
-    }
+    Header { path: path.into(), mode: 0o644, ..Header::default() }
 }
 
 /// A directory of mode 0755.
 #[must_use]
 pub fn directory(path: &str) -> Header {
-    Header {
-        mode: 0o755,
-        kind: Kind::Directory,
-        ..file(path)
-    }
+    Header { mode: 0o755, kind: Kind::Directory, ..file(path) }
 }
 
 /// A link of either kind.
 #[must_use]
 pub fn link(kind: Kind, path: &str, target: &str) -> Header {
-    Header {
-        kind,
-        link: target.into(),
-        ..file(path)
-    }
+    Header { kind, link: target.into(), ..file(path) }
 }
 
 /// Any digest, by number.
@@ -136,10 +95,7 @@ pub fn digest(number: u32) -> Digest {
 /// # Errors
 /// The kernel's.
 pub fn assemble(mount: &Mount) -> io::Result<OwnedFd> {
-    let context = fsopen(
-        mount.kind.as_deref().unwrap_or_default(),
-        FsOpenFlags::FSOPEN_CLOEXEC,
-    )?;
+    let context = fsopen(mount.kind.as_deref().unwrap_or_default(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", mount.source.as_deref().unwrap_or("none"))?;
     for option in &mount.options {
         match option.split_once('=') {
@@ -148,11 +104,7 @@ pub fn assemble(mount: &Mount) -> io::Result<OwnedFd> {
         }
     }
     fsconfig_create(&context)?;
-    Ok(fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )?)
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 #[track_caller]
@@ -182,12 +134,7 @@ impl<'d> Fixture<'d> {
     }
 
     fn prepare(&self, init: &[InitEntry], volatile: bool) {
-        let request = Prepare {
-            chain: &self.chain,
-            init,
-            ids: &IdMap::IDENTITY,
-            volatile,
-        };
+        let request = Prepare { chain: &self.chain, init, ids: &IdMap::IDENTITY, volatile };
         good(self.driver.prepare(KEY, &request));
     }
 

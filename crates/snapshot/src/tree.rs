@@ -148,11 +148,7 @@ pub(crate) fn usage(directory: OwnedFd) -> Result<Usage> {
 /// Gives directory `to` the owner, mode and attributes of `from`, whose status it returns for [`set_mtime`].
 pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<Stat> {
     let stat = fstat(&from)?;
-    fchown(
-        &to,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
+    fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     fchmod(&to, Mode::from_raw_mode(stat.st_mode))?;
     let mut list = vec![0_u8; 4096];
     let length = match flistxattr(&from, &mut list[..]) {
@@ -165,10 +161,7 @@ pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<Stat> {
         other => other?,
     };
     let mut value = Vec::new();
-    for name in list[..length]
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if is_private(name) {
             continue;
         }
@@ -190,14 +183,8 @@ pub(crate) fn set_mtime(directory: impl AsFd, of: &Stat) -> Result<()> {
     futimens(
         directory,
         &Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT as _,
-            },
-            last_modification: Timespec {
-                tv_sec: of.st_mtime as _,
-                tv_nsec: of.st_mtime_nsec as _,
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ },
+            last_modification: Timespec { tv_sec: of.st_mtime as _, tv_nsec: of.st_mtime_nsec as _ },
         },
     )
 }

@@ -109,10 +109,7 @@ fn host_path(path: &[u8]) -> PathBuf {
 /// The components of a name, which must stay inside the layer and not look like whiteouts but for the last.
 fn normalize(path: &[u8]) -> Result<Vec<u8>, Error> {
     if path.starts_with(b"/") {
-        return Err(refuse(
-            path,
-            "has an absolute name; make the archive with relative names",
-        ));
+        return Err(refuse(path, "has an absolute name; make the archive with relative names"));
     }
     let mut clean = Vec::with_capacity(path.len());
     for component in path.split(|byte| *byte == b'/') {
@@ -127,10 +124,7 @@ fn normalize(path: &[u8]) -> Result<Vec<u8>, Error> {
         clean.extend_from_slice(component);
     }
     let (parent, _) = split(&clean);
-    if parent
-        .split(|byte| *byte == b'/')
-        .any(|name| name.starts_with(WHITEOUT))
-    {
+    if parent.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
         return Err(refuse(path, "lies in a whiteout"));
     }
     Ok(clean)
@@ -154,11 +148,7 @@ impl Unpacker<'_> {
         if name.starts_with(WHITEOUT) {
             return self.whiteout(&path, entry.header().kind);
         }
-        let place = Place {
-            path: &path,
-            parent: self.parent(parent)?,
-            name: OsStr::from_bytes(name),
-        };
+        let place = Place { path: &path, parent: self.parent(parent)?, name: OsStr::from_bytes(name) };
         let header = entry.header();
         match header.kind {
             Kind::File => self.file(&place, entry),
@@ -182,10 +172,7 @@ impl Unpacker<'_> {
 
     fn root_entry(&mut self, header: &Header) -> Result<(), Error> {
         if header.kind != Kind::Directory {
-            return Err(refuse(
-                &header.path,
-                "would replace the root by something that is not a directory",
-            ));
+            return Err(refuse(&header.path, "would replace the root by something that is not a directory"));
         }
         let root = tree::open_directory(&self.root, ".").map_err(Error::at("open", "/"))?;
         directory_metadata(&root, header, Path::new("/"))?;
@@ -228,9 +215,8 @@ impl Unpacker<'_> {
 
     fn file(&mut self, place: &Place<'_>, entry: &mut Entry<'_, impl Read>) -> Result<(), Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.create(place, || {
-            openat(&place.parent, place.name, flags, Mode::RUSR | Mode::WUSR)
-        })?;
+        let file =
+            self.create(place, || openat(&place.parent, place.name, flags, Mode::RUSR | Mode::WUSR))?;
         let file = std::fs::File::from(file);
         self.content(&file, place, entry)?;
         let header = entry.header();
@@ -282,36 +268,23 @@ impl Unpacker<'_> {
 
     /// The target must be an earlier entry of this layer, by its own name.
     fn hard_link(&mut self, place: &Place<'_>, header: &Header) -> Result<(), Error> {
-        let target = normalize(&header.link).map_err(|_| {
-            place.refuse(&format!(
-                "links to \"{}\", outside the layer",
-                shown(&header.link)
-            ))
-        })?;
-        let missing = || {
-            place.refuse(&format!(
-                "links to \"{}\", which the layer does not have",
-                shown(&header.link)
-            ))
-        };
+        let target = normalize(&header.link)
+            .map_err(|_| place.refuse(&format!("links to \"{}\", outside the layer", shown(&header.link))))?;
+        let missing =
+            || place.refuse(&format!("links to \"{}\", which the layer does not have", shown(&header.link)));
         let (parent, name) = split(&target);
         if name.is_empty() || name.starts_with(WHITEOUT) || target == place.path {
             return Err(missing());
         }
         let directory = OFlags::PATH | OFlags::DIRECTORY;
-        let from = self
-            .root
-            .get_no_links(inside(parent), directory, Mode::empty())
-            .map_err(|_| missing())?;
+        let from = self.root.get_no_links(inside(parent), directory, Mode::empty()).map_err(|_| missing())?;
         match look(&from, name).map_err(place.error("stat target of"))? {
             Some(stat) if is_whiteout(&stat) => return Err(missing()),
             Some(stat) if is_directory(&stat) => return Err(place.refuse("is a hard link to a directory")),
             Some(_) => {}
             None => return Err(missing()),
         }
-        self.create(place, || {
-            linkat(&from, name, &place.parent, place.name, AtFlags::empty())
-        })
+        self.create(place, || linkat(&from, name, &place.parent, place.name, AtFlags::empty()))
     }
 
     fn node(&mut self, place: &Place<'_>, header: &Header, kind: FileType) -> Result<(), Error> {
@@ -323,9 +296,7 @@ impl Unpacker<'_> {
             return Err(place.refuse("has a device number that Linux does not have"));
         }
         let device = makedev(major, minor);
-        self.create(place, || {
-            mknodat(&place.parent, place.name, kind, PRIVATE, device)
-        })?;
+        self.create(place, || mknodat(&place.parent, place.name, kind, PRIVATE, device))?;
         named_metadata(place, header)
     }
 
@@ -343,16 +314,9 @@ impl Unpacker<'_> {
         }
         let name = &marker[WHITEOUT.len()..];
         if matches!(name, b"" | b"." | b"..") || name.starts_with(WHITEOUT) {
-            return Err(refuse(
-                path,
-                "is not a whiteout that the image specification knows",
-            ));
+            return Err(refuse(path, "is not a whiteout that the image specification knows"));
         }
-        let place = Place {
-            path,
-            parent: parent_fd,
-            name: OsStr::from_bytes(name),
-        };
+        let place = Place { path, parent: parent_fd, name: OsStr::from_bytes(name) };
         match mknodat(&place.parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
             Err(Errno::EXIST) => {}
             done => return done.map_err(place.error("create whiteout")),
@@ -394,12 +358,7 @@ impl Unpacker<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let directory = match self.root.get(inside(path), flags, Mode::empty()) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.make_parents(path)?
             }
             found => found.map_err(Error::at("open", host_path(path)))?,
@@ -412,20 +371,13 @@ impl Unpacker<'_> {
     fn make_parents(&mut self, path: &[u8]) -> Result<OwnedFd, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut walked = Vec::new();
-        let mut at = self
-            .root
-            .get(Path::new("/"), flags, Mode::empty())
-            .map_err(Error::at("open", "/"))?;
+        let mut at = self.root.get(Path::new("/"), flags, Mode::empty()).map_err(Error::at("open", "/"))?;
         for name in path.split(|byte| *byte == b'/') {
             if !walked.is_empty() {
                 walked.push(b'/');
             }
             walked.extend_from_slice(name);
-            let place = Place {
-                path: &walked,
-                parent: Rc::new(at),
-                name: OsStr::from_bytes(name),
-            };
+            let place = Place { path: &walked, parent: Rc::new(at), name: OsStr::from_bytes(name) };
             let there = look(&place.parent, name).map_err(place.error("stat"))?;
             match &there {
                 Some(stat) if is_whiteout(stat) => self.directory_over(&place)?,
@@ -436,18 +388,14 @@ impl Unpacker<'_> {
                 chmodat(&place.parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())
                     .map_err(place.error("change mode of"))?;
             }
-            at = self
-                .root
-                .get(inside(&walked), flags, Mode::empty())
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::NotFound => refuse(
-                        path,
-                        "lies behind a symbolic link that leads nowhere in the layer",
-                    ),
-                    io::ErrorKind::NotADirectory => refuse(
-                        path,
-                        &format!("lies in \"{}\", which is not a directory", shown(&walked)),
-                    ),
+            at =
+                self.root.get(inside(&walked), flags, Mode::empty()).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        refuse(path, "lies behind a symbolic link that leads nowhere in the layer")
+                    }
+                    io::ErrorKind::NotADirectory => {
+                        refuse(path, &format!("lies in \"{}\", which is not a directory", shown(&walked)))
+                    }
                     _ => place.error("open")(error),
                 })?;
         }
@@ -463,20 +411,13 @@ impl Unpacker<'_> {
                     .map_err(Error::at("set time of", host_path(path)))?;
             }
         }
-        Ok(Unpacked {
-            applied: self.applied,
-            root_given: self.times.contains_key(&b""[..]),
-        })
+        Ok(Unpacked { applied: self.applied, root_given: self.times.contains_key(&b""[..]) })
     }
 }
 
 /// A path for the path door.
 fn inside(path: &[u8]) -> &Path {
-    if path.is_empty() {
-        Path::new("/")
-    } else {
-        Path::new(OsStr::from_bytes(path))
-    }
+    if path.is_empty() { Path::new("/") } else { Path::new(OsStr::from_bytes(path)) }
 }
 
 fn owner(header: &Header) -> Result<(Uid, Gid), Error> {
@@ -504,14 +445,8 @@ fn tolerate(name: &[u8], set: rustix::io::Result<()>) -> rustix::io::Result<()> 
 }
 
 fn timestamps(time: Time) -> Timestamps {
-    let time = Timespec {
-        tv_sec: time.seconds,
-        tv_nsec: time.nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 fn directory_metadata(directory: &OwnedFd, header: &Header, path: &Path) -> Result<(), Error> {

@@ -36,11 +36,7 @@ impl Range {
         fs::set_permissions(&canary, fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(canary.join("f"), "untouched").unwrap();
         let driver = snapshot::open(&base.path().join("root")).unwrap();
-        let mut range = Self {
-            base,
-            driver,
-            before: String::new(),
-        };
+        let mut range = Self { base, driver, before: String::new() };
         range.before = range.listing();
         range
     }
@@ -90,41 +86,18 @@ fn nothing_is_created_through_links_that_lead_out() {
         "\"esc\" lies behind a symbolic link that leads nowhere",
     );
     range.refuses(&[esc.clone(), (file("esc/.wh.f"), b"")], "\"esc\" lies behind");
-    range.refuses(
-        &[esc.clone(), (file("esc/.wh..wh..opq"), b"")],
-        "\"esc\" lies behind",
-    );
-    range.refuses(
-        &[symlink("esc", "../../../canary"), (file("esc/pwn"), b"x")],
-        "lies behind",
-    );
-    range.refuses(
-        &[symlink("esc", "/proc/self/root/tmp"), (file("esc/pwn"), b"x")],
-        "lies behind",
-    );
-    range.refuses(
-        &[symlink("a", "b"), symlink("b", "a"), (file("a/f"), b"x")],
-        "open a: Too many levels",
-    );
+    range.refuses(&[esc.clone(), (file("esc/.wh..wh..opq"), b"")], "\"esc\" lies behind");
+    range.refuses(&[symlink("esc", "../../../canary"), (file("esc/pwn"), b"x")], "lies behind");
+    range.refuses(&[symlink("esc", "/proc/self/root/tmp"), (file("esc/pwn"), b"x")], "lies behind");
+    range.refuses(&[symlink("a", "b"), symlink("b", "a"), (file("a/f"), b"x")], "open a: Too many levels");
     // A directory over a link replaces it (CVE-2021-32760: it must not change what the link leads to).
-    let open = Header {
-        mode: 0o777,
-        ..directory("esc")
-    };
-    range
-        .apply(&tar(&[esc.clone(), (open, b""), (file("esc/pwn"), b"x")]))
-        .unwrap();
+    let open = Header { mode: 0o777, ..directory("esc") };
+    range.apply(&tar(&[esc.clone(), (open, b""), (file("esc/pwn"), b"x")])).unwrap();
     // A file over a link to it.
-    range
-        .apply(&tar(&[symlink("f", &range.name("/f")), (file("f"), b"new")]))
-        .unwrap();
+    range.apply(&tar(&[symlink("f", &range.name("/f")), (file("f"), b"new")])).unwrap();
     // Links that stay inside are followed, inside.
     range
-        .apply(&tar(&[
-            (directory("usr/lib"), b""),
-            symlink("lib", "/usr/lib"),
-            (file("lib/f"), b"x"),
-        ]))
+        .apply(&tar(&[(directory("usr/lib"), b""), symlink("lib", "/usr/lib"), (file("lib/f"), b"x")]))
         .unwrap();
 }
 
@@ -132,109 +105,58 @@ fn nothing_is_created_through_links_that_lead_out() {
 fn hard_links_stay_inside() {
     let range = Range::new();
     let hard = |path: &str, target: &str| (link(Kind::HardLink, path, target), &b""[..]);
-    range.refuses(
-        &[hard("hl", &range.name("/f")), (file("hl"), b"x")],
-        "entry \"hl\" links to",
-    );
+    range.refuses(&[hard("hl", &range.name("/f")), (file("hl"), b"x")], "entry \"hl\" links to");
     range.refuses(&[hard("hl", "../../canary/f")], "outside the layer");
     let esc = symlink("esc", &range.name(""));
+    range.refuses(&[esc.clone(), hard("hl", "esc/f")], "which the layer does not have");
     range.refuses(
-        &[esc.clone(), hard("hl", "esc/f")],
-        "which the layer does not have",
-    );
-    range.refuses(
-        &[
-            (directory("d"), b""),
-            (file("d/f"), b""),
-            symlink("s", "d"),
-            hard("hl", "s/f"),
-        ],
+        &[(directory("d"), b""), (file("d/f"), b""), symlink("s", "d"), hard("hl", "s/f")],
         "does not have",
     );
-    range.refuses(
-        &[(directory("d"), b""), hard("hl", "d")],
-        "hard link to a directory",
-    );
+    range.refuses(&[(directory("d"), b""), hard("hl", "d")], "hard link to a directory");
     range.refuses(&[(file(".wh.f"), b""), hard("hl", "f")], "does not have");
     range.refuses(&[(file("f"), b""), hard("f", "f")], "does not have");
     // A hard link to a link is a link: what comes after it replaces it.
     let own = symlink("s", &range.name("/f"));
-    range
-        .apply(&tar(&[own, hard("hl", "s"), (file("hl"), b"new")]))
-        .unwrap();
+    range.apply(&tar(&[own, hard("hl", "s"), (file("hl"), b"new")])).unwrap();
 }
 
 #[test]
 fn names_that_lead_out_are_refused_by_name() {
     let range = Range::new();
     for name in [range.name("/dd"), "//x".to_owned(), "/".to_owned()] {
-        range.refuses(
-            &[(file(&name), b"x")],
-            &format!("entry \"{name}\" has an absolute name"),
-        );
+        range.refuses(&[(file(&name), b"x")], &format!("entry \"{name}\" has an absolute name"));
     }
     for name in ["../dd", "a/../../dd", "./..//a", "..", "a/.."] {
-        range.refuses(
-            &[(file(name), b"x")],
-            &format!("entry \"{name}\" has a name with `..`"),
-        );
+        range.refuses(&[(file(name), b"x")], &format!("entry \"{name}\" has a name with `..`"));
     }
     let deep = "d/".repeat(2100) + "f";
     range.refuses(&[(file(&deep), b"x")], "a path of more than 4095 bytes");
     range.refuses(&[(file(&"n".repeat(300)), b"x")], "File name too long");
-    range.refuses(
-        &[(file("f"), b""), (file("f/g"), b"")],
-        "lies in \"f\", which is not a directory",
-    );
+    range.refuses(&[(file("f"), b""), (file("f/g"), b"")], "lies in \"f\", which is not a directory");
     range.refuses(&[(file("."), b"")], "would replace the root");
-    let odd = Header {
-        path: b"\xff\xfe\n".to_vec(),
-        ..file("x")
-    };
+    let odd = Header { path: b"\xff\xfe\n".to_vec(), ..file("x") };
     range.apply(&tar(&[(odd, b"not text")])).unwrap();
 }
 
 #[test]
 fn whiteouts_are_exact() {
     let range = Range::new();
-    for name in [
-        ".wh.",
-        ".wh..",
-        ".wh...",
-        ".wh..wh.",
-        ".wh..wh.aufs",
-        "d/.wh..wh.plnk",
-    ] {
+    for name in [".wh.", ".wh..", ".wh...", ".wh..wh.", ".wh..wh.aufs", "d/.wh..wh.plnk"] {
         range.refuses(&[(file(name), b"")], "is not a whiteout that");
     }
     range.refuses(&[(file(".wh.d/f"), b"")], "lies in a whiteout");
     range.refuses(&[(directory(".wh.d"), b"")], "is a whiteout but not a file");
-    let device = Header {
-        kind: Kind::CharDevice,
-        ..file("null")
-    };
+    let device = Header { kind: Kind::CharDevice, ..file("null") };
     range.refuses(&[(device, b"")], "character device 0:0");
-    let device = Header {
-        kind: Kind::BlockDevice,
-        device: (1 << 12, 0),
-        ..file("disk")
-    };
+    let device = Header { kind: Kind::BlockDevice, device: (1 << 12, 0), ..file("disk") };
     range.refuses(&[(device, b"")], "a device number that Linux does not have");
 }
 
 #[test]
 fn odd_entries_are_refused() {
     let range = Range::new();
-    range.refuses(
-        &[(
-            Header {
-                uid: u32::MAX,
-                ..file("f")
-            },
-            b"",
-        )],
-        "an id that Linux does not have",
-    );
+    range.refuses(&[(Header { uid: u32::MAX, ..file("f") }, b"")], "an id that Linux does not have");
     let mut label = tar(&[(file("volume"), b"")]);
     label[156] = b'V';
     label[148..156].fill(b' ');
@@ -277,11 +199,7 @@ fn very_deep_trees_can_be_removed() {
     let step = "d/".repeat(1000);
     let mut entries = Vec::new();
     for level in 0..8 {
-        let at = if level == 0 {
-            String::new()
-        } else {
-            format!("s{level}/")
-        };
+        let at = if level == 0 { String::new() } else { format!("s{level}/") };
         entries.push((directory(&format!("{at}{step}")), &b""[..]));
         let target = format!("{at}{step}");
         entries.push(symlink(&format!("s{}", level + 1), &target));
@@ -294,12 +212,9 @@ fn very_deep_trees_can_be_removed() {
 fn overlay_attributes_of_archives_are_dropped() {
     let range = Range::new();
     let mut header = directory("d");
-    for name in [
-        "trusted.overlay.opaque",
-        "trusted.overlay.redirect",
-        "user.overlay.opaque",
-        "trusted.knarr.implied",
-    ] {
+    for name in
+        ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "trusted.knarr.implied"]
+    {
         header.xattrs.insert(name.into(), b"y".to_vec());
     }
     header.xattrs.insert(b"trusted.kept".to_vec(), b"y\n=\0".to_vec());

@@ -50,23 +50,9 @@ fn a_system_s_files_are_unpacked_as_tar_would() {
         command.push(".");
         common::run("tar", &command);
         let digest = digest(number as u32);
-        driver
-            .apply(
-                std::slice::from_ref(&digest),
-                &mut fs::File::open(&archive).unwrap(),
-            )
-            .unwrap();
+        driver.apply(std::slice::from_ref(&digest), &mut fs::File::open(&archive).unwrap()).unwrap();
         let layer = common::layer(&base.path().join("root"), &digest);
-        common::run(
-            "tar",
-            &[
-                "--xattrs",
-                "-C",
-                layer.to_str().unwrap(),
-                "-df",
-                archive.to_str().unwrap(),
-            ],
-        );
+        common::run("tar", &["--xattrs", "-C", layer.to_str().unwrap(), "-df", archive.to_str().unwrap()]);
         if way.contains("pax") {
             assert_eq!(common::listing(&source), common::listing(&layer), "{way}");
             let mut note = [0; 16];
@@ -74,10 +60,7 @@ fn a_system_s_files_are_unpacked_as_tar_would() {
             assert_eq!(&note[..length], b"kept\n");
         }
         if way.contains("sparse") {
-            assert!(
-                fs::metadata(layer.join("sparse")).unwrap().blocks() < 100,
-                "holes stay holes"
-            );
+            assert!(fs::metadata(layer.join("sparse")).unwrap().blocks() < 100, "holes stay holes");
         }
     }
 }
@@ -95,9 +78,7 @@ fn child_that_applies_its_input() {
 fn a_killed_unpacking_leaves_nothing() {
     let base = tempfile::tempdir().unwrap();
     let root = base.path().join("root");
-    let entries: Vec<_> = (0..500)
-        .map(|number| (file(&format!("f{number}")), &b"content"[..]))
-        .collect();
+    let entries: Vec<_> = (0..500).map(|number| (file(&format!("f{number}")), &b"content"[..])).collect();
     let layer = tar(&entries);
     for kept in [layer.len() / 3, layer.len() / 2, layer.len()] {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -113,10 +94,7 @@ fn a_killed_unpacking_leaves_nothing() {
         let enough =
             || fs::read_dir(root.join("tmp")).is_ok_and(|mut tmp| tmp.any(|staged| many(staged.unwrap())));
         while !enough() {
-            assert!(
-                started.elapsed() < Duration::from_secs(10),
-                "the child does not unpack"
-            );
+            assert!(started.elapsed() < Duration::from_secs(10), "the child does not unpack");
             std::thread::sleep(Duration::from_millis(1));
         }
         child.kill().unwrap();
@@ -134,16 +112,9 @@ fn child_on_a_full_disk() {
     let root = PathBuf::from(std::env::var_os("KNARR_TEST_ROOT").expect("started by hand"));
     let driver = snapshot::open(&root).unwrap();
     let big = vec![7; 3 << 20];
-    let layer = tar(&[
-        (directory("d"), b""),
-        (file("d/small"), b"x"),
-        (file("d/big"), &big),
-    ]);
+    let layer = tar(&[(directory("d"), b""), (file("d/small"), b"x"), (file("d/big"), &big)]);
     let error = driver.apply(&[digest(1)], &mut &layer[..]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "write d/big: No space left on device (os error 28)"
-    );
+    assert_eq!(error.to_string(), "write d/big: No space left on device (os error 28)");
     assert!(!driver.has(&[digest(1)]));
     common::wait_for_trash(&root);
     let fits = tar(&[(file("fits"), &big[..1 << 20])]);
@@ -172,34 +143,15 @@ fn volatile_snapshots_do_not_outlive_the_boot() {
     let root = base.path();
     let driver = snapshot::open(root).unwrap();
     for (key, volatile) in [("volatile", true), ("kept", false)] {
-        driver
-            .prepare(
-                key,
-                &Prepare {
-                    chain: &[],
-                    init: &[],
-                    ids: &IdMap::IDENTITY,
-                    volatile,
-                },
-            )
-            .unwrap();
+        driver.prepare(key, &Prepare { chain: &[], init: &[], ids: &IdMap::IDENTITY, volatile }).unwrap();
         fs::write(root.join("snapshots").join(key).join("upper/f"), "x").unwrap();
     }
     let snapshot = root.join("snapshots/volatile");
     let mut mark = [0; 128];
     let length = rustix::fs::getxattr(&snapshot, "trusted.knarr.init", &mut mark[..]).unwrap();
-    let (init, _) = std::str::from_utf8(&mark[..length])
-        .unwrap()
-        .split_once(' ')
-        .unwrap();
+    let (init, _) = std::str::from_utf8(&mark[..length]).unwrap().split_once(' ').unwrap();
     let other = format!("{init} another");
-    rustix::fs::setxattr(
-        &snapshot,
-        "trusted.knarr.init",
-        other.as_bytes(),
-        XattrFlags::REPLACE,
-    )
-    .unwrap();
+    rustix::fs::setxattr(&snapshot, "trusted.knarr.init", other.as_bytes(), XattrFlags::REPLACE).unwrap();
     for (key, left) in [("volatile", 0), ("kept", 1)] {
         let mount = &driver.mounts(key).unwrap()[0];
         assert_eq!(mount.options.contains(&"volatile".to_owned()), key == "volatile");
@@ -245,22 +197,13 @@ fn figures() {
     let applied = driver.apply(&[digest(1)], &mut &whole[..]).unwrap();
     println!("apply {:?} {applied:?}", start.elapsed());
     tar_figure(&archive, &base.path().join("tar"));
-    let init = [InitEntry {
-        path: "/etc/hosts",
-        kind: InitKind::File,
-    }];
+    let init = [InitEntry { path: "/etc/hosts", kind: InitKind::File }];
     let chain = [digest(1)];
-    let request = Prepare {
-        chain: &chain,
-        init: &init,
-        ids: &IdMap::IDENTITY,
-        volatile: false,
-    };
-    let verbs: [&dyn Fn(&str); 3] = [
-        &|key| driver.prepare(key, &request).unwrap(),
-        &|key| drop(driver.mounts(key).unwrap()),
-        &|key| driver.remove(key).unwrap(),
-    ];
+    let request = Prepare { chain: &chain, init: &init, ids: &IdMap::IDENTITY, volatile: false };
+    let verbs: [&dyn Fn(&str); 3] =
+        [&|key| driver.prepare(key, &request).unwrap(), &|key| drop(driver.mounts(key).unwrap()), &|key| {
+            driver.remove(key).unwrap()
+        }];
     let mut times = verbs.map(|verb| {
         let time = |number| {
             let start = Instant::now();

@@ -44,13 +44,7 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, Error> {
         }
     };
     keep_copy(&path, &good).map_err(|e| Error::new(format!("copy {}", path.display()), e))?;
-    Ok(Opened {
-        database,
-        path,
-        set_aside,
-        recovered,
-        lock,
-    })
+    Ok(Opened { database, path, set_aside, recovered, lock })
 }
 
 /// redb locks its file too, but a damaged file may be moved away below another process.
@@ -64,10 +58,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(&path)
         .map_err(|e| Error::new(what(), e))?;
-    match patiently(
-        || file.try_lock(),
-        |result| matches!(result, Err(TryLockError::WouldBlock)),
-    ) {
+    match patiently(|| file.try_lock(), |result| matches!(result, Err(TryLockError::WouldBlock))) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             format!("open {}", dir.display()),
@@ -101,15 +92,8 @@ fn open_one(path: &Path) -> Result<Result<Database, String>, Error> {
         .open(path)
         .map_err(|e| Error::new(what(), e))?;
     // A plain open trusts the file, and redb may panic later on what it finds there.
-    let open = || {
-        Database::builder()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .create(path)
-    };
-    match patiently(open, |result| {
-        matches!(result, Err(DatabaseError::DatabaseAlreadyOpen))
-    }) {
+    let open = || Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path);
+    match patiently(open, |result| matches!(result, Err(DatabaseError::DatabaseAlreadyOpen))) {
         Ok(database) => Ok(Ok(database)),
         Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
             Err(Error::new(what(), "in use by another knarr daemon"))
@@ -118,10 +102,7 @@ fn open_one(path: &Path) -> Result<Result<Database, String>, Error> {
             Ok(Err(e.to_string()))
         }
         Err(DatabaseError::Storage(StorageError::Io(e)))
-            if matches!(
-                e.kind(),
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-            ) =>
+            if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
         {
             Ok(Err(e.to_string()))
         }
@@ -143,11 +124,7 @@ fn put_aside(path: &Path, set_aside: &Path, reason: &str) -> Result<String, Erro
     make_dir(set_aside, 0o700)?;
     let place = set_aside.join(format!("records-{}.redb", now()));
     fs::rename(path, &place).map_err(|e| Error::new(format!("set aside {}", path.display()), e))?;
-    Ok(format!(
-        "{} is damaged ({reason}); it was moved to {}",
-        path.display(),
-        place.display()
-    ))
+    Ok(format!("{} is damaged ({reason}); it was moved to {}", path.display(), place.display()))
 }
 
 fn replace(path: &Path, good: &Path, set_aside: &Path) -> Result<(Database, String), Error> {
@@ -155,19 +132,13 @@ fn replace(path: &Path, good: &Path, set_aside: &Path) -> Result<(Database, Stri
         fs::copy(good, path).map_err(|e| Error::new(format!("copy {}", good.display()), e))?;
         match open_one(path)? {
             Ok(database) => {
-                return Ok((
-                    database,
-                    "the copy made at the last good start took its place".to_owned(),
-                ));
+                return Ok((database, "the copy made at the last good start took its place".to_owned()));
             }
             Err(reason) => drop(put_aside(path, set_aside, &reason)?),
         }
     }
     match open_one(path)? {
-        Ok(database) => Ok((
-            database,
-            "there is no good copy: the records start empty".to_owned(),
-        )),
+        Ok(database) => Ok((database, "there is no good copy: the records start empty".to_owned())),
         Err(reason) => Err(Error::new(format!("create {}", path.display()), reason)),
     }
 }
@@ -186,11 +157,7 @@ pub(crate) fn write_aside(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBu
     make_dir(dir, 0o700)?;
     let path = dir.join(name);
     let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };
@@ -210,13 +177,7 @@ fn make_dir(dir: &Path, mode: u32) -> Result<(), Error> {
 pub(crate) fn plain(key: &str) -> String {
     key.chars()
         .take(100)
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .collect()
 }
 

@@ -69,13 +69,8 @@ pub(crate) fn next_sequence(transaction: &WriteTransaction) -> Result<u64, redb:
 impl Journal {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |e| Error::new(format!("open {}", path.display()), e);
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         Ok(Self { file, length })
     }
@@ -90,10 +85,7 @@ impl Journal {
             check: String::new(),
             table: entry.table.to_owned(),
             key: entry.key.to_owned(),
-            record: entry
-                .record
-                .map(|r| str::from_utf8(r).map(str::to_owned))
-                .transpose()?,
+            record: entry.record.map(|r| str::from_utf8(r).map(str::to_owned)).transpose()?,
         };
         line.check = line.computed();
         let mut text = serde_json::to_vec(&line)?;

@@ -67,10 +67,7 @@ pub enum Error {
 
 impl Error {
     fn new(what: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Self::Failed {
-            what: what.into(),
-            reason: reason.to_string(),
-        }
+        Self::Failed { what: what.into(), reason: reason.to_string() }
     }
 }
 
@@ -125,10 +122,7 @@ impl Store {
             Err(unreadable) => {
                 let damaged = self.set_aside(table, key, &unreadable, bytes.value())?;
                 let place = damaged.set_aside.display();
-                Err(Error::new(
-                    what(),
-                    format!("{}; its bytes are in {place}", damaged.reason),
-                ))
+                Err(Error::new(what(), format!("{}; its bytes are in {place}", damaged.reason)))
             }
         }
     }
@@ -143,15 +137,13 @@ impl Store {
     ) -> Result<(), Error> {
         let what = format!("write {}/{key}", table.name);
         let bytes = record::write(table, value).map_err(|e| Error::new(&what, e))?;
-        self.write(table, key, Some(&bytes), how)
-            .map_err(|e| Error::new(what, e))?;
+        self.write(table, key, Some(&bytes), how).map_err(|e| Error::new(what, e))?;
         Ok(())
     }
 
     /// Removes one record; whether it was there. A record that a newer program wrote is not removed.
     pub fn delete(&self, table: Table, key: &str, how: Durability) -> Result<bool, Error> {
-        self.write(table, key, None, how)
-            .map_err(|e| Error::new(format!("delete {}/{key}", table.name), e))
+        self.write(table, key, None, how).map_err(|e| Error::new(format!("delete {}/{key}", table.name), e))
     }
 
     /// All readable records in order of their keys, and those that had to be set aside or, if a newer program wrote
@@ -173,8 +165,7 @@ impl Store {
 
     /// Everything, readable: `{"containers": {"3f0c…": {…}}, …}`. A damaged record is shown as its text.
     pub fn dump(&self) -> Result<String, Error> {
-        self.everything()
-            .map_err(|e| Error::new(format!("read {}", self.path.display()), e))
+        self.everything().map_err(|e| Error::new(format!("read {}", self.path.display()), e))
     }
 
     fn everything(&self) -> Result<String, redb::Error> {
@@ -236,12 +227,7 @@ impl Store {
         }
         if how == Durability::Relaxed && journal.has_room() {
             // redb keeps such a commit in memory only; the journal is what survives a killed daemon.
-            journal.append(&Entry {
-                sequence,
-                table: table.name,
-                key,
-                record: bytes,
-            })?;
+            journal.append(&Entry { sequence, table: table.name, key, record: bytes })?;
             transaction.set_durability(redb::Durability::None)?;
             transaction.commit()?;
         } else {
@@ -263,20 +249,12 @@ impl Store {
     fn set_aside(&self, table: Table, key: &str, why: &Unreadable, bytes: &[u8]) -> Result<Damaged, Error> {
         let reason = why.to_string();
         if matches!(why, Unreadable::Newer { .. }) {
-            return Ok(Damaged {
-                key: key.to_owned(),
-                reason,
-                set_aside: self.path.clone(),
-            });
+            return Ok(Damaged { key: key.to_owned(), reason, set_aside: self.path.clone() });
         }
         let name = format!("{}-{}-{}.json", table.name, file::plain(key), file::now());
         let set_aside = file::write_aside(&self.set_aside, &name, bytes)?;
         self.delete(table, key, Durability::Durable)?;
-        Ok(Damaged {
-            key: key.to_owned(),
-            reason,
-            set_aside,
-        })
+        Ok(Damaged { key: key.to_owned(), reason, set_aside })
     }
 }
 

@@ -36,24 +36,16 @@ pub(crate) fn check(parts: &[&[u8]]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher
-        .finalize()
-        .iter()
-        .take(8)
-        .fold(String::with_capacity(16), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hasher.finalize().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub(crate) fn write<T: Serialize>(table: Table, value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let value = serde_json::value::to_raw_value(value)?;
     let check = check(&[&table.version.to_le_bytes(), value.get().as_bytes()]);
-    serde_json::to_vec(&Envelope {
-        version: table.version,
-        check: &check,
-        value: &value,
-    })
+    serde_json::to_vec(&Envelope { version: table.version, check: &check, value: &value })
 }
 
 fn open(bytes: &[u8]) -> Result<Envelope<'_>, Unreadable> {
@@ -61,9 +53,7 @@ fn open(bytes: &[u8]) -> Result<Envelope<'_>, Unreadable> {
         serde_json::from_slice(bytes).map_err(|e| Unreadable::Damaged(e.to_string()))?;
     let computed = check(&[&envelope.version.to_le_bytes(), envelope.value.get().as_bytes()]);
     if computed != envelope.check {
-        return Err(Unreadable::Damaged(
-            "its checksum does not fit its content".to_owned(),
-        ));
+        return Err(Unreadable::Damaged("its checksum does not fit its content".to_owned()));
     }
     Ok(envelope)
 }
@@ -71,10 +61,7 @@ fn open(bytes: &[u8]) -> Result<Envelope<'_>, Unreadable> {
 pub(crate) fn read<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T, Unreadable> {
     let envelope = open(bytes)?;
     if envelope.version > table.version {
-        return Err(Unreadable::Newer {
-            found: envelope.version,
-            known: table.version,
-        });
+        return Err(Unreadable::Newer { found: envelope.version, known: table.version });
     }
     serde_json::from_str(envelope.value.get()).map_err(|e| Unreadable::Damaged(e.to_string()))
 }
@@ -82,10 +69,9 @@ pub(crate) fn read<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T,
 /// Says so if the record was written by a newer program.
 pub(crate) fn newer(table: Table, bytes: &[u8]) -> Option<Unreadable> {
     match open(bytes) {
-        Ok(envelope) if envelope.version > table.version => Some(Unreadable::Newer {
-            found: envelope.version,
-            known: table.version,
-        }),
+        Ok(envelope) if envelope.version > table.version => {
+            Some(Unreadable::Newer { found: envelope.version, known: table.version })
+        }
         _ => None,
     }
 }

@@ -14,14 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use store::{Durability, Store, Table};
 
-const THINGS: Table = Table {
-    name: "things",
-    version: 1,
-};
-const NEWER: Table = Table {
-    name: "things",
-    version: 2,
-};
+const THINGS: Table = Table { name: "things", version: 1 };
+const NEWER: Table = Table { name: "things", version: 2 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Thing {
@@ -31,10 +25,7 @@ struct Thing {
 }
 
 fn thing(name: &str) -> Thing {
-    Thing {
-        name: name.to_owned(),
-        rest: "x".repeat(500),
-    }
+    Thing { name: name.to_owned(), rest: "x".repeat(500) }
 }
 
 fn dir() -> tempfile::TempDir {
@@ -46,13 +37,7 @@ fn open(dir: &Path) -> Store {
 }
 
 fn names(store: &Store) -> Vec<String> {
-    store
-        .all::<Thing>(THINGS)
-        .unwrap()
-        .0
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect()
+    store.all::<Thing>(THINGS).unwrap().0.into_iter().map(|(key, _)| key).collect()
 }
 
 fn aside(dir: &Path) -> Vec<String> {
@@ -68,9 +53,7 @@ fn what_is_written_is_read() {
     assert_eq!(store.get::<Thing>(THINGS, "a").unwrap(), None);
     assert!(!store.delete(THINGS, "a", Durability::Durable).unwrap());
     for name in ["b", "a", "docker.io/x:1"] {
-        store
-            .put(THINGS, name, &thing(name), Durability::Durable)
-            .unwrap();
+        store.put(THINGS, name, &thing(name), Durability::Durable).unwrap();
     }
     assert_eq!(store.get(THINGS, "a").unwrap(), Some(thing("a")));
     assert_eq!(names(&store), ["a", "b", "docker.io/x:1"]);
@@ -107,9 +90,7 @@ fn write_raw(dir: &Path, key: &str, bytes: &[u8]) {
 #[test]
 fn a_damaged_record_is_set_aside_alone() {
     let dir = dir();
-    open(dir.path())
-        .put(THINGS, "a", &thing("a"), Durability::Durable)
-        .unwrap();
+    open(dir.path()).put(THINGS, "a", &thing("a"), Durability::Durable).unwrap();
     let flipped = br#"{"version":1,"check":"0123456789abcdef","value":{"name":"a"}}"#;
     for (key, bytes) in [("../b/c", &b"garbage\xff"[..]), ("d", flipped), ("e", b"")] {
         write_raw(dir.path(), key, bytes);
@@ -117,10 +98,7 @@ fn a_damaged_record_is_set_aside_alone() {
     let store = open(dir.path());
     assert!(store.dump().unwrap().contains("garbage"));
     let error = store.get::<Thing>(THINGS, "e").unwrap_err().to_string();
-    assert!(
-        error.contains("read things/e: damaged") && error.contains("set-aside/things-e-"),
-        "{error}"
-    );
+    assert!(error.contains("read things/e: damaged") && error.contains("set-aside/things-e-"), "{error}");
     assert_eq!(store.get::<Thing>(THINGS, "e").unwrap(), None);
     let (good, damaged) = store.all::<Thing>(THINGS).unwrap();
     assert_eq!(good, [("a".to_owned(), thing("a"))]);
@@ -137,28 +115,13 @@ fn a_damaged_record_is_set_aside_alone() {
 fn a_record_of_a_newer_program_is_left_alone() {
     let dir = dir();
     let store = open(dir.path());
-    store
-        .put(NEWER, "new", &thing("new"), Durability::Durable)
-        .unwrap();
-    store
-        .put(THINGS, "old", &thing("old"), Durability::Durable)
-        .unwrap();
+    store.put(NEWER, "new", &thing("new"), Durability::Durable).unwrap();
+    store.put(THINGS, "old", &thing("old"), Durability::Durable).unwrap();
     let (good, damaged) = store.all::<Thing>(THINGS).unwrap();
-    assert_eq!(
-        (good.len(), damaged.len(), damaged[0].key.as_str()),
-        (1, 1, "new")
-    );
-    assert!(
-        damaged[0]
-            .reason
-            .contains("newer knarr (schema version 2, this one knows 1)")
-    );
+    assert_eq!((good.len(), damaged.len(), damaged[0].key.as_str()), (1, 1, "new"));
+    assert!(damaged[0].reason.contains("newer knarr (schema version 2, this one knows 1)"));
     assert!(store.get::<Thing>(THINGS, "new").is_err());
-    assert!(
-        store
-            .put(THINGS, "new", &thing("x"), Durability::Durable)
-            .is_err()
-    );
+    assert!(store.put(THINGS, "new", &thing("x"), Durability::Durable).is_err());
     assert!(store.delete(THINGS, "new", Durability::Relaxed).is_err());
     assert_eq!(store.get(NEWER, "new").unwrap(), Some(thing("new")));
     assert_eq!(store.get(NEWER, "old").unwrap(), Some(thing("old")));
@@ -170,9 +133,7 @@ fn a_damaged_file_gives_way_to_the_last_good_copy() {
     let dir = dir();
     let path = dir.path().join("records.redb");
     for garbage in [&b"not a database"[..], &[0; 8192], b"redb"] {
-        open(dir.path())
-            .put(THINGS, "a", &thing("a"), Durability::Durable)
-            .unwrap();
+        open(dir.path()).put(THINGS, "a", &thing("a"), Durability::Durable).unwrap();
         open(dir.path());
         fs::write(&path, garbage).unwrap();
         let store = open(dir.path());
@@ -193,23 +154,14 @@ fn whatever_byte_changes_the_daemon_starts_and_lies_about_nothing() {
     let origin = dir();
     let store = open(origin.path());
     for n in 0..40 {
-        store
-            .put(
-                THINGS,
-                &format!("{n:02}"),
-                &thing(&n.to_string()),
-                Durability::Durable,
-            )
-            .unwrap();
+        store.put(THINGS, &format!("{n:02}"), &thing(&n.to_string()), Durability::Durable).unwrap();
     }
     drop(store);
     open(origin.path());
     let whole = fs::read(origin.path().join("records.redb")).unwrap();
     let used = whole.iter().rposition(|b| *b != 0).unwrap();
     let cuts = (0..20).map(|n| (n * whole.len() / 20, None));
-    let flips = (0..400)
-        .map(|n| if n < 200 { n * 2 } else { n * used / 400 })
-        .map(|at| (at, Some(0x55)));
+    let flips = (0..400).map(|n| if n < 200 { n * 2 } else { n * used / 400 }).map(|at| (at, Some(0x55)));
     for (at, flip) in cuts.chain(flips) {
         let dir = dir();
         let mut bytes = whole.clone();
@@ -218,25 +170,15 @@ fn whatever_byte_changes_the_daemon_starts_and_lies_about_nothing() {
             None => bytes.truncate(at),
         }
         fs::write(dir.path().join("records.redb"), &bytes).unwrap();
-        fs::copy(
-            origin.path().join("records.redb.good"),
-            dir.path().join("records.redb.good"),
-        )
-        .unwrap();
+        fs::copy(origin.path().join("records.redb.good"), dir.path().join("records.redb.good")).unwrap();
         let store = open(dir.path());
         let (good, damaged) = store.all::<Thing>(THINGS).unwrap();
         for (key, value) in &good {
-            assert_eq!(
-                *value,
-                thing(&key.parse::<u32>().unwrap().to_string()),
-                "byte {at}"
-            );
+            assert_eq!(*value, thing(&key.parse::<u32>().unwrap().to_string()), "byte {at}");
         }
         let told = !store.recovered().is_empty() || good.len() + damaged.len() == 40;
         assert!(told, "byte {at}: {} records, silently", good.len());
-        store
-            .put(THINGS, "99", &thing("99"), Durability::Durable)
-            .unwrap();
+        store.put(THINGS, "99", &thing("99"), Durability::Durable).unwrap();
     }
 }
 
@@ -248,18 +190,10 @@ fn child_that_writes_until_it_is_killed() {
     };
     let store = open(Path::new(&dir));
     for n in 0u32.. {
-        let how = if n.is_multiple_of(7) {
-            Durability::Durable
-        } else {
-            Durability::Relaxed
-        };
-        store
-            .put(THINGS, &format!("{n:08}"), &thing(&n.to_string()), how)
-            .unwrap();
+        let how = if n.is_multiple_of(7) { Durability::Durable } else { Durability::Relaxed };
+        store.put(THINGS, &format!("{n:08}"), &thing(&n.to_string()), how).unwrap();
         if n.is_multiple_of(5) && n > 0 {
-            store
-                .delete(THINGS, &format!("{:08}", n - 1), Durability::Relaxed)
-                .unwrap();
+            store.delete(THINGS, &format!("{:08}", n - 1), Durability::Relaxed).unwrap();
         }
         println!("wrote {n}");
     }
@@ -270,12 +204,7 @@ fn nothing_written_is_lost_when_the_daemon_is_killed() {
     for round in 0..10u64 {
         let dir = dir();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child_that_writes_until_it_is_killed",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "child_that_writes_until_it_is_killed", "--nocapture", "--test-threads=1"])
             .env("KNARR_STORE_CHILD", dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -285,10 +214,7 @@ fn nothing_written_is_lost_when_the_daemon_is_killed() {
         let start = Instant::now();
         let mut killed = false;
         while let Some(Ok(line)) = lines.next() {
-            if let Some(n) = line
-                .rsplit_once("wrote ")
-                .and_then(|(_, n)| n.parse::<u32>().ok())
-            {
+            if let Some(n) = line.rsplit_once("wrote ").and_then(|(_, n)| n.parse::<u32>().ok()) {
                 last = Some(n);
             }
             if !killed && start.elapsed() > Duration::from_millis(20 + 13 * round) && last.is_some() {
@@ -316,15 +242,11 @@ fn the_journal_ends_at_the_first_broken_line_and_stays_small() {
     let dir = dir();
     let store = open(dir.path());
     for n in 0..12_000 {
-        store
-            .put(THINGS, &format!("{}", n % 50), &thing("t"), Durability::Relaxed)
-            .unwrap();
+        store.put(THINGS, &format!("{}", n % 50), &thing("t"), Durability::Relaxed).unwrap();
     }
     let journal = dir.path().join("records.journal");
     assert!(fs::metadata(&journal).unwrap().len() < 5 << 20);
-    store
-        .put(THINGS, "durable", &thing("d"), Durability::Durable)
-        .unwrap();
+    store.put(THINGS, "durable", &thing("d"), Durability::Durable).unwrap();
     assert_eq!(fs::metadata(&journal).unwrap().len(), 0);
     for n in ["one", "two", "three"] {
         store.put(THINGS, n, &thing(n), Durability::Relaxed).unwrap();

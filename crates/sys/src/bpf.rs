@@ -10,14 +10,8 @@ type Attributes = [u64; 16];
 
 fn bpf(command: u32, attributes: &Attributes) -> io::Result<i32> {
     // SAFETY: the attributes live through the call, their size is told, and the kernel only reads them here.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            attributes.as_ptr(),
-            size_of::<Attributes>(),
-        )
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of::<Attributes>()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

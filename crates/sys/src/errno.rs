@@ -15,9 +15,7 @@ const NAMES: &[(i32, &str)] = names!(
 
 /// `EPERM` and the like, else the system's own sentence.
 pub fn name(error: &io::Error) -> String {
-    let named = error
-        .raw_os_error()
-        .and_then(|code| NAMES.iter().find(|(number, _)| *number == code));
+    let named = error.raw_os_error().and_then(|code| NAMES.iter().find(|(number, _)| *number == code));
     named.map_or_else(|| error.to_string(), |(_, name)| (*name).to_owned())
 }
 

@@ -59,12 +59,7 @@ pub fn recv_fd(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     // Senders put a word such as the terminal's path beside it.
     let mut word = [0; 4096];
-    recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut word)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    recvmsg(socket, &mut [IoSliceMut::new(&mut word)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut received = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
@@ -83,14 +78,8 @@ fn with_address(path: &Path, act: impl FnOnce(&SocketAddrUnix) -> rustix::io::Re
     }
     let name = path.file_name().unwrap_or(OsStr::new(""));
     let above = path.parent().unwrap_or(Path::new("/"));
-    let directory = open(
-        above,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let short = Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name);
+    let directory = open(above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     Ok(act(&SocketAddrUnix::new(&short)?)?)
 }
 
@@ -113,9 +102,7 @@ mod tests {
         let server = rustix::net::accept(&listener).unwrap();
         send_fd(&client, File::open(deep.join("note")).unwrap()).unwrap();
         let mut text = String::new();
-        File::from(recv_fd(&server).unwrap().unwrap())
-            .read_to_string(&mut text)
-            .unwrap();
+        File::from(recv_fd(&server).unwrap().unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "here");
 
         let directory = File::open(&deep).unwrap();

@@ -77,25 +77,17 @@ const WORDS: &[(&str, u32, u32)] = &[
 pub fn leave_hosts_mounts(path: &Path) -> io::Result<()> {
     // SAFETY: only `UnshareFlags::FILES` could pull descriptors away from other threads.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-    Ok(mount_change(
-        holding_mount(path)?,
-        MountPropagationFlags::PRIVATE,
-    )?)
+    Ok(mount_change(holding_mount(path)?, MountPropagationFlags::PRIVATE)?)
 }
 
 /// The mount point of the mount that `path` is on.
 fn holding_mount(path: &Path) -> io::Result<std::path::PathBuf> {
     // Linux 5.8.
-    let mount = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?
-        .stx_mnt_id
-        .to_string();
+    let mount = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?.stx_mnt_id.to_string();
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let line = table.lines().find(|line| line.split(' ').next() == Some(&mount));
     let point = line.and_then(|line| line.split(' ').nth(4)).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("mount {mount} is not in /proc/self/mountinfo"),
-        )
+        io::Error::new(io::ErrorKind::NotFound, format!("mount {mount} is not in /proc/self/mountinfo"))
     })?;
     Ok(unescape(point).into())
 }
@@ -202,11 +194,7 @@ fn last_word(context: &OwnedFd) -> String {
 }
 
 fn explain(error: &io::Error, said: &str) -> io::Error {
-    let shown = if said.is_empty() {
-        String::new()
-    } else {
-        format!(" (the kernel says: {said})")
-    };
+    let shown = if said.is_empty() { String::new() } else { format!(" (the kernel says: {said})") };
     io::Error::new(error.kind(), format!("{error}{shown}"))
 }
 
@@ -265,13 +253,7 @@ mod classic {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let source = source.unwrap_or(kind);
-        Ok(mount(
-            source,
-            name(target),
-            kind,
-            flags(attributes),
-            data.as_c_str(),
-        )?)
+        Ok(mount(source, name(target), kind, flags(attributes), data.as_c_str())?)
     }
 
     /// One string of options, in which the layers are one list.

@@ -41,9 +41,6 @@ mod tests {
         assert_eq!(code_of(&line("r--p"), "/bin/p q"), None);
         assert_eq!(code_of(&line("r-xp"), "/bin/other"), None);
         give_back().unwrap();
-        assert_eq!(
-            format!("{:?}", fs::metadata("/").map(|root| root.is_dir())),
-            "Ok(true)"
-        );
+        assert_eq!(format!("{:?}", fs::metadata("/").map(|root| root.is_dir())), "Ok(true)");
     }
 }

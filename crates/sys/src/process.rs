@@ -11,11 +11,7 @@ use std::{
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// `CLONE_NEW*` bits, by the names under `/proc/PID/ns`.
@@ -64,11 +60,7 @@ pub fn fork(how: Fork<'_>) -> io::Result<Option<(i32, OwnedFd)>> {
     // SAFETY: without CLONE_VM the child has its own copy of memory and of this stack; there is one thread, so no
     // lock is held by anybody who is missing in the copy.
     let pid = check(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            ptr::from_mut(&mut args),
-            size_of::<libc::clone_args>(),
-        )
+        libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut args), size_of::<libc::clone_args>())
     })?;
     if pid == 0 {
         return Ok(None);
@@ -94,13 +86,7 @@ pub fn unshare(namespaces: u64) -> io::Result<()> {
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: no siginfo is passed.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            ptr::null::<u8>(),
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<u8>(), 0)
     })
     .map(drop)
 }
@@ -121,11 +107,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// Becomes another program; returns only to say why not.
 pub fn exec(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let list = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([ptr::null()])
-            .collect()
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
     };
     let (args, env) = (list(args), list(env));
     // SAFETY: both lists end with a null pointer and their strings live until the call returns.
@@ -142,15 +124,7 @@ pub fn reset_signals() {
             // 32 and 33 to itself and would hand them on ignored.
             let default = [0_u64; 4];
             // SAFETY: SIG_DFL runs no code of ours; the set is eight bytes, as the kernel's.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_rt_sigaction,
-                    signal,
-                    default.as_ptr(),
-                    ptr::null::<u8>(),
-                    8,
-                )
-            };
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u8>(), 8) };
         }
     }
     // SAFETY: an empty set is valid; the old mask is not asked for.
@@ -199,14 +173,8 @@ pub fn signal_fd() -> io::Result<OwnedFd> {
 /// Joins a new anonymous session keyring, so that keys of the host's session are out of reach.
 pub fn new_session_keyring() -> io::Result<()> {
     // SAFETY: a null name asks for an anonymous keyring.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            libc::KEYCTL_JOIN_SESSION_KEYRING,
-            ptr::null::<u8>(),
-        )
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<u8>()) })
+        .map(drop)
 }
 
 /// `personality(2)`.
@@ -240,19 +208,13 @@ pub fn install_stdio(source: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     // SAFETY: Rust's standard streams refer to these numbers and do not own them.
-    check(libc::c_long::from(unsafe {
-        libc::dup2(source.as_raw_fd(), number)
-    }))
-    .map(drop)
+    check(libc::c_long::from(unsafe { libc::dup2(source.as_raw_fd(), number) })).map(drop)
 }
 
 /// Makes the terminal `tty` the controlling one of this session.
 pub fn set_controlling_terminal(tty: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes a number; 0 steals from nobody.
-    check(libc::c_long::from(unsafe {
-        libc::ioctl(tty.as_raw_fd(), libc::TIOCSCTTY, 0)
-    }))
-    .map(drop)
+    check(libc::c_long::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSCTTY, 0) })).map(drop)
 }
 
 /// Brings the interface `lo` of the current network namespace up.
@@ -266,31 +228,19 @@ pub fn bring_up_loopback() -> io::Result<()> {
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        check(libc::c_long::from(libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS,
-            &raw mut request,
-        )))
-        .map(drop)
+        check(libc::c_long::from(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)))
+            .map(drop)
     }
 }
 
 /// Loads a classic BPF program as this process's system call filter (`seccomp(2)`).
 pub fn load_seccomp(program: &[[u8; 8]], flags: u64) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
-    let filter = libc::sock_fprog {
-        len: length,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `sock_filter` is eight bytes without padding; the kernel copies through an unaligned-safe copy and
     // only reads.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            flags,
-            &raw const filter,
-        )
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
     })
     .map(drop)
 }

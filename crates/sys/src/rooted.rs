@@ -29,11 +29,7 @@ pub struct Root(OwnedFd);
 impl Root {
     /// The directory at `path` of the host; `path` itself must come from the engine, never from a container.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?))
+        Ok(Self(open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
     /// An open directory.
@@ -43,12 +39,7 @@ impl Root {
 
     /// Opens `path` below this root, following links inside it. `CLOEXEC` is added.
     pub fn get(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        self.resolve(
-            path,
-            flags,
-            mode,
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
+        self.resolve(path, flags, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
     }
 
     /// Like [`Root::get`], but a symbolic link anywhere on the way, also last, is an error.
@@ -75,19 +66,10 @@ impl Root {
     /// inside. The component itself is not looked at, and is never `.`, `..` or empty.
     pub fn parent_of<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
         let Some(Component::Normal(name)) = path.components().next_back() else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "path has no last component",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "path has no last component"));
         };
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("/"));
-        Ok((
-            self.get(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?,
-            name,
-        ))
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
+        Ok((self.get(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
     }
 
     /// Makes `path` and what is missing above it, each with `mode`, and opens it. What exists may be reached through
@@ -116,16 +98,9 @@ impl Root {
                 Err(error) => return Err(error.into()),
             }
             let next = walked.join(name);
-            if self
-                .get(&next, directory, Mode::empty())
-                .is_err_and(|error| missing(&error))
-            {
+            if self.get(&next, directory, Mode::empty()).is_err_and(|error| missing(&error)) {
                 let target = readlinkat(&parent, name, Vec::new())?;
-                self.create(
-                    &walked.join(OsStr::from_bytes(target.as_bytes())),
-                    mode,
-                    links - 1,
-                )?;
+                self.create(&walked.join(OsStr::from_bytes(target.as_bytes())), mode, links - 1)?;
             }
             walked = next;
         }
@@ -135,11 +110,7 @@ impl Root {
     /// Reads a small regular file below this root: at most `limit` bytes, never a device or a pipe (rule R9).
     pub fn read_regular(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         // NONBLOCK: opening a pipe that an image put there must not wait for its other end.
-        let file = self.get(
-            path,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
-            Mode::empty(),
-        )?;
+        let file = self.get(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
         let stat = fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(io::Error::new(
@@ -153,20 +124,11 @@ impl Root {
     /// Whether something (also a dangling link) is at `path`.
     pub fn has(&self, path: &Path) -> io::Result<bool> {
         let found = self.parent_of(path).and_then(|(parent, name)| {
-            Ok(statat(
-                parent,
-                OsStr::from_bytes(name.as_bytes()),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )?)
+            Ok(statat(parent, OsStr::from_bytes(name.as_bytes()), AtFlags::SYMLINK_NOFOLLOW)?)
         });
         match found {
             Ok(_) => Ok(true),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -209,22 +171,14 @@ mod tests {
         fs::write(inside.join("etc/passwd"), "inside").unwrap();
         let root = Root::open(&inside).unwrap();
 
-        for escape in [
-            "absolute/secret",
-            "../secret",
-            "etc/relative/secret",
-            "/../../secret",
-        ] {
+        for escape in ["absolute/secret", "../secret", "etc/relative/secret", "/../../secret"] {
             assert_eq!(
                 root.read_regular(Path::new(escape), 99).unwrap_err().kind(),
                 io::ErrorKind::NotFound,
                 "{escape}"
             );
         }
-        assert_eq!(
-            root.read_regular(Path::new("good/passwd"), 99).unwrap(),
-            b"inside"
-        );
+        assert_eq!(root.read_regular(Path::new("good/passwd"), 99).unwrap(), b"inside");
         assert!(root.read_regular(Path::new("etc/passwd"), 2).is_err());
 
         let make = |path: &str| root.create_dir_all(Path::new(path), Mode::from_raw_mode(0o755));
@@ -233,10 +187,7 @@ mod tests {
         make("absolute/new").unwrap();
         assert!(!outside.path().join("new").exists());
         let meant = inside.join(outside.path().strip_prefix("/").unwrap()).join("new");
-        assert!(
-            meant.is_dir(),
-            "a link out of the root leads to the same path inside"
-        );
+        assert!(meant.is_dir(), "a link out of the root leads to the same path inside");
         symlink("loop", inside.join("loop")).unwrap();
         assert!(make("loop/x").is_err());
     }

@@ -49,11 +49,7 @@ pub fn send_by_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: pidfd_send_signal(2) reads its arguments only; a null siginfo means `SI_USER`, and the flags are 0.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
-    if sent == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 extern "C" fn shrug(_signal: libc::c_int) {}

@@ -31,12 +31,7 @@ pub(super) fn rootfs(scratch: &Scratch) -> Result<String> {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     let tar = scratch.join("rootfs.tar");
-    output(
-        Command::new("tar")
-            .arg("-C")
-            .arg(&root)
-            .args(["--owner=0", "--group=0", "-cf", &tar, "."]),
-    )?;
+    output(Command::new("tar").arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cf", &tar, "."]))?;
     Ok(tar)
 }
 
@@ -48,10 +43,7 @@ struct Ours {
 pub(super) fn knarr(programs: PathBuf, scratch: &Scratch, rootfs: &str) -> Result<impl Engine + use<>> {
     let knarr = Knarr::start(programs, scratch, "bench")?;
     output(&mut knarr.client(&["import", rootfs, IMAGE]))?;
-    Ok(Ours {
-        knarr,
-        mark: scratch.join("run"),
-    })
+    Ok(Ours { knarr, mark: scratch.join("run") })
 }
 
 impl Engine for Ours {
@@ -82,10 +74,7 @@ struct Podman {
 }
 
 pub(super) fn podman(scratch: &Scratch, rootfs: &str) -> Result<impl Engine + use<>> {
-    let podman = Podman {
-        root: scratch.join("podman"),
-        groups: Groups::new("bench-podman"),
-    };
+    let podman = Podman { root: scratch.join("podman"), groups: Groups::new("bench-podman") };
     output(&mut podman.client(&["import", rootfs, IMAGE]))?;
     Ok(podman)
 }
@@ -97,18 +86,8 @@ impl Engine for Podman {
 
     fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new("podman");
-        command.args([
-            "--root",
-            &format!("{}/root", self.root),
-            "--runroot",
-            &format!("{}/run", self.root),
-        ]);
-        command.args([
-            "--tmpdir",
-            &format!("{}/tmp", self.root),
-            "--cgroup-manager",
-            "cgroupfs",
-        ]);
+        command.args(["--root", &format!("{}/root", self.root), "--runroot", &format!("{}/run", self.root)]);
+        command.args(["--tmpdir", &format!("{}/tmp", self.root), "--cgroup-manager", "cgroupfs"]);
         // crun refuses machines with control groups of both versions.
         command.args(["--runtime", "runc", "--events-backend", "file"]);
         command.args(&words[..1]);
@@ -165,21 +144,10 @@ pub(super) fn docker(scratch: &Scratch, rootfs: &str) -> Result<impl Engine + us
         "--exec-root",
         &format!("{root}/run"),
     ]);
-    command.args([
-        "--pidfile",
-        &format!("{root}/pid"),
-        "--host",
-        &format!("unix://{socket}"),
-    ]);
+    command.args(["--pidfile", &format!("{root}/pid"), "--host", &format!("unix://{socket}")]);
     command.args(["--cgroup-parent", groups.path()]);
     let daemon = Running::daemon(command, &socket, &scratch.join("docker.log"))?;
-    let docker = Docker {
-        daemon,
-        socket,
-        config: scratch.join("docker/config"),
-        root,
-        _groups: groups,
-    };
+    let docker = Docker { daemon, socket, config: scratch.join("docker/config"), root, _groups: groups };
     output(&mut docker.client(&["import", rootfs, IMAGE]))?;
     Ok(docker)
 }

@@ -28,10 +28,8 @@ pub(super) fn of(engine: &dyn Engine) -> Result<Vec<(&'static str, u64)>> {
         "1000",
     ]))?;
     thread::sleep(Duration::from_secs(1));
-    let weights: Result<Vec<_>> = each
-        .iter()
-        .map(|program| Ok((*program, weigh(engine, program)?)))
-        .collect();
+    let weights: Result<Vec<_>> =
+        each.iter().map(|program| Ok((*program, weigh(engine, program)?))).collect();
     let removed = output(&mut engine.client(&["rm", "--force", "sleeper"]));
     found.extend(weights?);
     removed?;
@@ -46,9 +44,7 @@ fn weigh(engine: &dyn Engine, program: &str) -> Result<u64> {
         let line = fs::read(path.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         let own = line.contains(engine.mark())
-            || engine
-                .service()
-                .is_some_and(|pid| path.ends_with(pid.to_string()));
+            || engine.service().is_some_and(|pid| path.ends_with(pid.to_string()));
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
         // The kernel keeps fifteen characters of a name.
         if own && name.trim() == &program[..program.len().min(15)] {
@@ -63,9 +59,7 @@ fn weigh(engine: &dyn Engine, program: &str) -> Result<u64> {
 }
 
 fn pss(rollup: &str) -> Option<u64> {
-    rollup
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok())
+    rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok())
 }
 
 #[cfg(test)]

@@ -56,12 +56,7 @@ pub(crate) fn run(json: Option<&str>) -> Result<()> {
     for (at, engine) in all.iter().enumerate() {
         let memory = memory::of(engine.as_ref()).with_context(|| engine.name())?;
         let (spaced, back_to_back) = (Summary::of(&spaced[at]), Summary::of(&back_to_back[at]));
-        figures.push(Figures {
-            name: engine.name(),
-            spaced,
-            back_to_back,
-            memory,
-        });
+        figures.push(Figures { name: engine.name(), spaced, back_to_back, memory });
     }
     print!("{}", table(&figures));
     if let Some(file) = json {
@@ -87,19 +82,12 @@ fn series(engines: &[Box<dyn Engine>], row: usize, pause: Duration) -> Result<Ve
 /// One `run --rm --network none busybox true`, from the client's start to its end.
 fn engine_run(engine: &dyn Engine) -> Result<Duration> {
     let mut command = engine.client(&["run", "--rm", "--network", "none", engines::IMAGE, "true"]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
     let out = command.output()?;
     let took = started.elapsed();
     if !out.status.success() {
-        bail!(
-            "{}: {}",
-            out.status,
-            String::from_utf8_lossy(&out.stderr).trim_end()
-        );
+        bail!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim_end());
     }
     Ok(took)
 }
@@ -107,9 +95,7 @@ fn engine_run(engine: &dyn Engine) -> Result<Duration> {
 fn table(figures: &[Figures]) -> String {
     let mut out = String::new();
     let mut line = |cells: &[String]| {
-        let rest = cells[1..]
-            .iter()
-            .fold(String::new(), |row, cell| format!("{row}{cell:>9}"));
+        let rest = cells[1..].iter().fold(String::new(), |row, cell| format!("{row}{cell:>9}"));
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{:<10}{}", cells[0], rest.trim_end());
     };
@@ -145,11 +131,7 @@ fn table(figures: &[Figures]) -> String {
 
 fn as_json(figures: &[Figures]) -> String {
     let engine = |figures: &Figures| {
-        let memory: Vec<_> = figures
-            .memory
-            .iter()
-            .map(|(what, kib)| format!("{what:?}:{kib}"))
-            .collect();
+        let memory: Vec<_> = figures.memory.iter().map(|(what, kib)| format!("{what:?}:{kib}")).collect();
         format!(
             "{{\"engine\":{:?},\"spaced\":{},\"backToBack\":{},\"pssKib\":{{{}}}}}",
             figures.name,
@@ -158,8 +140,5 @@ fn as_json(figures: &[Figures]) -> String {
             memory.join(",")
         )
     };
-    format!(
-        "[{}]\n",
-        figures.iter().map(engine).collect::<Vec<_>>().join(",\n")
-    )
+    format!("[{}]\n", figures.iter().map(engine).collect::<Vec<_>>().join(",\n"))
 }

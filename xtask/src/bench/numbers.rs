@@ -21,11 +21,7 @@ impl Summary {
         } else {
             times[middle]
         };
-        Self {
-            min: times[0],
-            median,
-            p90: times[(times.len() * 9).div_ceil(10) - 1],
-        }
+        Self { min: times[0], median, p90: times[(times.len() * 9).div_ceil(10) - 1] }
     }
 
     pub(super) fn milliseconds(&self) -> [String; 3] {

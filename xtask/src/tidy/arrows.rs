@@ -9,11 +9,7 @@ pub(super) struct Room {
 }
 
 const fn room(name: &'static str, leans_on: &'static [&'static str]) -> Room {
-    Room {
-        name,
-        leans_on,
-        asynchronous: false,
-    }
+    Room { name, leans_on, asynchronous: false }
 }
 
 /// The same table as in `ARCHITECTURE.md`, from the ground up. A room may lean on what stands before it only.
@@ -37,32 +33,14 @@ pub(super) const ROOMS: [Room; 16] = [
         ],
         asynchronous: true,
     },
-    Room {
-        name: "daemon",
-        leans_on: &["api", "engine", "oci", "sys", "trace"],
-        asynchronous: true,
-    },
-    Room {
-        name: "cli",
-        leans_on: &["api", "trace"],
-        asynchronous: true,
-    },
-    Room {
-        name: "knarr",
-        leans_on: &["cli", "daemon"],
-        asynchronous: true,
-    },
+    Room { name: "daemon", leans_on: &["api", "engine", "oci", "sys", "trace"], asynchronous: true },
+    Room { name: "cli", leans_on: &["api", "trace"], asynchronous: true },
+    Room { name: "knarr", leans_on: &["cli", "daemon"], asynchronous: true },
 ];
 
 /// Libraries that only an asynchronous room may use.
-const ASYNCHRONOUS: [&str; 6] = [
-    "tokio",
-    "tokio-util",
-    "hyper",
-    "hyper-util",
-    "http-body-util",
-    "futures-util",
-];
+const ASYNCHRONOUS: [&str; 6] =
+    ["tokio", "tokio-util", "hyper", "hyper-util", "http-body-util", "futures-util"];
 
 /// What a manifest's `[dependencies]` and `[build-dependencies]` say that the room may not.
 ///
@@ -84,22 +62,15 @@ pub(super) fn complaints(room: &Room, manifest: &str) -> Vec<String> {
 /// How a row of the table in `ARCHITECTURE.md` differs from the one here.
 pub(super) fn differs(name: &str, leans_on: &[&str]) -> Option<String> {
     let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
-        return Some(format!(
-            "its table lists {name}, which has no floor in xtask/src/tidy/arrows.rs"
-        ));
+        return Some(format!("its table lists {name}, which has no floor in xtask/src/tidy/arrows.rs"));
     };
     let all_below = leans_on == ["floors 0–2"] && name == "engine";
     let mut told = leans_on.to_vec();
     let mut true_ones = room.leans_on.to_vec();
     told.sort_unstable();
     true_ones.sort_unstable();
-    (told != true_ones && !all_below).then(|| {
-        format!(
-            "{name} leans on {}, its table says {}",
-            true_ones.join(", "),
-            told.join(", ")
-        )
-    })
+    (told != true_ones && !all_below)
+        .then(|| format!("{name} leans on {}, its table says {}", true_ones.join(", "), told.join(", ")))
 }
 
 /// The names of a manifest's normal and build dependencies.
@@ -116,19 +87,15 @@ fn dependencies(manifest: &str) -> Vec<String> {
         }
     }
     // `knarr-oci` and `oci` are the same room.
-    names
-        .into_iter()
-        .map(|name| name.strip_prefix("knarr-").map(str::to_owned).unwrap_or(name))
-        .collect()
+    names.into_iter().map(|name| name.strip_prefix("knarr-").map(str::to_owned).unwrap_or(name)).collect()
 }
 
 /// Whether a table holds dependencies that count, and the one that it is about if it is about one.
 fn section(header: &str) -> (bool, Option<String>) {
     let header = header.rsplit_once(").").map_or(header, |(_, table)| table);
     let header = header.rsplit_once("'.").map_or(header, |(_, table)| table);
-    let (table, name) = header
-        .split_once('.')
-        .map_or((header, None), |(table, name)| (table, Some(bare(name))));
+    let (table, name) =
+        header.split_once('.').map_or((header, None), |(table, name)| (table, Some(bare(name))));
     (matches!(table, "dependencies" | "build-dependencies"), name)
 }
 
@@ -152,11 +119,7 @@ mod tests {
     fn arrows_point_down() {
         for (at, room) in ROOMS.iter().enumerate() {
             for below in room.leans_on {
-                assert!(
-                    ROOMS[..at].iter().any(|other| other.name == *below),
-                    "{} → {below}",
-                    room.name
-                );
+                assert!(ROOMS[..at].iter().any(|other| other.name == *below), "{} → {below}", room.name);
             }
         }
         let cli = ROOMS.iter().find(|room| room.name == "cli").unwrap();
@@ -165,10 +128,7 @@ mod tests {
             ["cli may not lean on engine"]
         );
         let image = ROOMS.iter().find(|room| room.name == "image").unwrap();
-        assert_eq!(
-            complaints(image, "[dependencies]\ntokio.workspace = true\n").len(),
-            1
-        );
+        assert_eq!(complaints(image, "[dependencies]\ntokio.workspace = true\n").len(), 1);
         assert!(complaints(image, "[dev-dependencies]\nsnapshot.workspace = true\n").is_empty());
     }
 }

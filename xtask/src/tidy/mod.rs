@@ -67,9 +67,7 @@ fn rooms(house: &Path) -> Result<Vec<String>> {
                         .map(|what| format!("crates/{folder}: {what}")),
                 );
             }
-            None => found.push(format!(
-                "crates/{folder}: no floor; enter it in xtask/src/tidy/arrows.rs"
-            )),
+            None => found.push(format!("crates/{folder}: no floor; enter it in xtask/src/tidy/arrows.rs")),
         }
     }
     Ok(found)
@@ -102,23 +100,16 @@ fn sources(house: &Path) -> Result<Vec<String>> {
         found.extend(
             machine_paths(house, &text).map(|line| format!("{name}:{line}: names a folder of this machine")),
         );
-        let over = source
-            .functions()
-            .into_iter()
-            .filter(|function| function.lines > LONG_FUNCTION);
+        let over = source.functions().into_iter().filter(|function| function.lines > LONG_FUNCTION);
         long.extend(over.map(|f| {
-            format!(
-                "{name}:{}: fn {} has {} lines, over {LONG_FUNCTION}",
-                f.line, f.name, f.lines
-            )
+            format!("{name}:{}: fn {} has {} lines, over {LONG_FUNCTION}", f.line, f.name, f.lines)
         }));
     }
     match long.len().cmp(&LONG_FUNCTIONS) {
         Ordering::Greater => found.extend(long),
-        Ordering::Less => found.push(format!(
-            "only {} long functions are left: lower LONG_FUNCTIONS",
-            long.len()
-        )),
+        Ordering::Less => {
+            found.push(format!("only {} long functions are left: lower LONG_FUNCTIONS", long.len()))
+        }
         Ordering::Equal => {}
     }
     Ok(found)
@@ -153,35 +144,21 @@ fn in_file(name: &str, source: &Source<'_>) -> Vec<String> {
     }
     if FENCE.iter().any(|room| name.starts_with(room)) {
         found.extend(
-            source
-                .unexplained()
-                .iter()
-                .map(|line| format!("{name}:{line}: unsafe without a SAFETY: reason")),
+            source.unexplained().iter().map(|line| format!("{name}:{line}: unsafe without a SAFETY: reason")),
         );
     } else {
         found.extend(
-            source
-                .unsafe_lines()
-                .iter()
-                .map(|line| format!("{name}:{line}: unsafe outside crates/sys")),
+            source.unsafe_lines().iter().map(|line| format!("{name}:{line}: unsafe outside crates/sys")),
         );
     }
-    found.extend(
-        source
-            .unfinished()
-            .iter()
-            .map(|(line, word)| format!("{name}:{line}: {word}")),
-    );
+    found.extend(source.unfinished().iter().map(|(line, word)| format!("{name}:{line}: {word}")));
     found
 }
 
 /// Lines that name the folder that this is built in.
 fn machine_paths<'t>(house: &Path, text: &'t str) -> impl Iterator<Item = usize> + use<'t> {
     let here = format!("{}/", house.display());
-    text.lines()
-        .enumerate()
-        .filter(move |(_, line)| line.contains(&here))
-        .map(|(at, _)| at + 1)
+    text.lines().enumerate().filter(move |(_, line)| line.contains(&here)).map(|(at, _)| at + 1)
 }
 
 fn documents(house: &Path) -> Result<Vec<String>> {
@@ -190,10 +167,7 @@ fn documents(house: &Path) -> Result<Vec<String>> {
     let rows: Vec<_> = architecture.lines().filter_map(docs::row).collect();
     let rooms = folders(&house.join("crates"))?;
     // `knarr` is the program that the doors come out in, no room.
-    for room in rooms
-        .iter()
-        .filter(|room| *room != "knarr" && !rows.iter().any(|(name, _)| name == room))
-    {
+    for room in rooms.iter().filter(|room| *room != "knarr" && !rows.iter().any(|(name, _)| name == room)) {
         found.push(format!("ARCHITECTURE.md: its table lacks crates/{room}"));
     }
     for (name, leans_on) in rows {
@@ -204,14 +178,8 @@ fn documents(house: &Path) -> Result<Vec<String>> {
     for document in markdown(house)? {
         let text = read(&house.join(&document))?;
         let folder = document.parent().unwrap_or(Path::new(""));
-        for link in docs::links(&text)
-            .into_iter()
-            .filter(|link| !house.join(folder).join(link).exists())
-        {
-            found.push(format!(
-                "{}: links to {link}, which is not there",
-                document.display()
-            ));
+        for link in docs::links(&text).into_iter().filter(|link| !house.join(folder).join(link).exists()) {
+            found.push(format!("{}: links to {link}, which is not there", document.display()));
         }
         for (file, test) in docs::named_tests(&text) {
             let there =
@@ -232,10 +200,7 @@ fn documents(house: &Path) -> Result<Vec<String>> {
         found.push(format!("{VERBS}: no table of verbs is found in it"));
     }
     for command in commands.iter().filter(|command| !docs::shows(&shown, command)) {
-        found.push(format!(
-            "`knarr {command}` is in none of {}",
-            DOCUMENTS.join(", ")
-        ));
+        found.push(format!("`knarr {command}` is in none of {}", DOCUMENTS.join(", ")));
     }
     Ok(found)
 }

@@ -23,10 +23,7 @@ pub(super) struct Function {
 
 impl<'a> Source<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            text: text.lines().collect(),
-            code: blank(text).lines().map(str::to_owned).collect(),
-        }
+        Self { text: text.lines().collect(), code: blank(text).lines().map(str::to_owned).collect() }
     }
 
     /// Every function with a body, inner ones too.
@@ -40,11 +37,7 @@ impl<'a> Source<'a> {
                     .take_while(|c| c.is_alphanumeric() || *c == '_')
                     .collect();
                 if let Some(lines) = self.body(at, column).filter(|_| !name.is_empty()) {
-                    found.push(Function {
-                        name,
-                        line: at + 1,
-                        lines,
-                    });
+                    found.push(Function { name, line: at + 1, lines });
                 }
             }
         }
@@ -91,10 +84,7 @@ impl<'a> Source<'a> {
                 || after.starts_with("extern \"") && code.contains("fn ")
                 || after.starts_with('(')
         };
-        self.unsafe_lines()
-            .into_iter()
-            .filter(|&line| !declares(line) && !self.explained(line))
-            .collect()
+        self.unsafe_lines().into_iter().filter(|&line| !declares(line) && !self.explained(line)).collect()
     }
 
     fn explained(&self, line: usize) -> bool {
@@ -127,17 +117,9 @@ impl<'a> Source<'a> {
         let mut found = Vec::new();
         for (at, (text, code)) in self.text.iter().zip(&self.code).enumerate() {
             found.extend(
-                WORDS
-                    .into_iter()
-                    .filter(|word| !words(text, word).is_empty())
-                    .map(|word| (at + 1, word)),
+                WORDS.into_iter().filter(|word| !words(text, word).is_empty()).map(|word| (at + 1, word)),
             );
-            found.extend(
-                MACROS
-                    .into_iter()
-                    .filter(|word| code.contains(word))
-                    .map(|word| (at + 1, word)),
-            );
+            found.extend(MACROS.into_iter().filter(|word| code.contains(word)).map(|word| (at + 1, word)));
         }
         found
     }
@@ -169,10 +151,7 @@ fn blank(text: &str) -> String {
         if hidden == 0 {
             out.push(first);
         } else {
-            out.extend(
-                part.chars()
-                    .map(|character| if character == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(part.chars().map(|character| if character == '\n' { '\n' } else { ' ' }));
         }
         rest = &rest[length..];
     }
@@ -193,9 +172,7 @@ fn hidden(text: &str, before: Option<char>) -> usize {
         let hashes = raw_opening(prefixed).unwrap_or_default();
         let end = format!("\"{}", "#".repeat(hashes));
         let start = prefix.len() + hashes + 1;
-        text[start..]
-            .find(&end)
-            .map_or(text.len(), |at| start + at + end.len())
+        text[start..].find(&end).map_or(text.len(), |at| start + at + end.len())
     } else if !inside_word && prefix.len() <= 1 && !prefix.ends_with('r') && prefixed.starts_with('"') {
         prefix.len() + quoted(prefixed, '"')
     } else if text.starts_with('\'') && is_character(text) {
@@ -259,10 +236,7 @@ mod tests {
     fn only_code_is_left() {
         let text = "let a = \"fn {\\\" {\"; // unsafe {\nlet b: &'a str = r#\"}\"}\"#; /* { /* */ unsafe */ let c = '{';\nbr\"{\" + b'x' + var\"\"";
         let code = blank(text);
-        assert!(
-            !code.contains(['{', '}', '"']) && !code.contains("unsafe"),
-            "{code}"
-        );
+        assert!(!code.contains(['{', '}', '"']) && !code.contains("unsafe"), "{code}");
         assert!(code.contains("&'a str =") && code.contains("let c = "), "{code}");
         assert_eq!(code.lines().count(), 3);
     }
@@ -271,11 +245,7 @@ mod tests {
     fn functions_and_their_lengths() {
         let text = "trait T {\n    fn a(x: [u8; 4]);\n    fn b<F: Fn() -> u8>(f: F) {\n        f(|| {});\n    }\n}\nfn c() {}\n";
         let source = Source::new(text);
-        let found: Vec<_> = source
-            .functions()
-            .into_iter()
-            .map(|f| (f.name, f.line, f.lines))
-            .collect();
+        let found: Vec<_> = source.functions().into_iter().map(|f| (f.name, f.line, f.lines)).collect();
         assert_eq!(found, [("b".to_owned(), 3, 3), ("c".to_owned(), 7, 1)]);
     }
 
@@ -290,15 +260,8 @@ mod tests {
     #[test]
     fn unfinished_work_is_found_and_templates_are_not() {
         let mark = concat!("TO", "DO");
-        let text = format!(
-            "// {mark}: later\nlet a = \"/tmp/x-XXXXXX\";\n{}!()\n",
-            mark.to_lowercase()
-        );
-        let lines: Vec<_> = Source::new(&text)
-            .unfinished()
-            .into_iter()
-            .map(|(line, _)| line)
-            .collect();
+        let text = format!("// {mark}: later\nlet a = \"/tmp/x-XXXXXX\";\n{}!()\n", mark.to_lowercase());
+        let lines: Vec<_> = Source::new(&text).unfinished().into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, [1, 3]);
     }
 }

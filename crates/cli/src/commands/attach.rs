@@ -32,24 +32,13 @@ pub(crate) struct Attach {
 
 impl Attach {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let it: api::container::Inspect = cx
-            .client
-            .get(&format!("/containers/{}/json", encode(&self.container)))
-            .await?;
+        let it: api::container::Inspect =
+            cx.client.get(&format!("/containers/{}/json", encode(&self.container))).await?;
         let state = &it.state;
         for (wrong, why) in [
-            (
-                !state.running,
-                "You cannot attach to a stopped container, start it first",
-            ),
-            (
-                state.paused,
-                "You cannot attach to a paused container, unpause it first",
-            ),
-            (
-                state.restarting,
-                "You cannot attach to a restarting container, wait until it is running",
-            ),
+            (!state.running, "You cannot attach to a stopped container, start it first"),
+            (state.paused, "You cannot attach to a paused container, unpause it first"),
+            (state.restarting, "You cannot attach to a restarting container, wait until it is running"),
         ] {
             if wrong {
                 return Err(message(why));
@@ -78,16 +67,16 @@ impl Attach {
         ];
         let path = format!("/containers/{}/attach", it.id);
         let connection = cx.client.hijack(&with_query(&path, &query), empty()).await?;
-        let mut session = Session::start(connection, &wiring)?;
-        if wiring.tty && terminal::output_is_terminal() {
-            let resize = format!("/containers/{}/resize", it.id);
-            if let Some((rows, columns)) = terminal::size() {
-                // Another size first: a program that is told of no change draws nothing.
-                let _ = cx
-                    .client
-                    .post(&format!("{resize}?h={}&w={}", rows + 1, columns + 1))
-                    .await;
+        let resize = format!("/containers/{}/resize", it.id);
+        let terminal = wiring.tty && terminal::output_is_terminal();
+        if terminal && let Some((rows, columns)) = terminal::size() {
+            // Another size first: a program that is told of no change draws nothing.
+            for (rows, columns) in [(rows + 1, columns + 1), (rows, columns)] {
+                let _ = cx.client.post(&format!("{resize}?h={rows}&w={columns}")).await;
             }
+        }
+        let mut session = Session::start(connection, &wiring)?;
+        if terminal {
             signals::follow_size(&cx.client, resize);
         }
         match session.ended().await? {

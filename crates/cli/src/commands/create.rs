@@ -22,13 +22,9 @@ pub(crate) struct Create {
 
 impl Create {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let console = crate::terminal::size()
-            .filter(|_| self.flags.tty)
-            .map(|(rows, columns)| [rows, columns]);
-        let place = Place {
-            detached: false,
-            console: console.unwrap_or_default(),
-        };
+        let console =
+            crate::terminal::size().filter(|_| self.flags.tty).map(|(rows, columns)| [rows, columns]);
+        let place = Place { detached: false, console: console.unwrap_or_default() };
         say(create(cx, &self.flags, place).await?.id)?;
         Ok(0)
     }
@@ -70,13 +66,9 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
     }
     if let Some(path) = &flags.cidfile {
         let file = std::fs::File::create_new(path);
-        file.and_then(|mut file| file.write_all(answer.id.as_bytes()))
-            .map_err(|e| {
-                message(format!(
-                    "failed to create the container ID file {}: {e}",
-                    path.display()
-                ))
-            })?;
+        file.and_then(|mut file| file.write_all(answer.id.as_bytes())).map_err(|e| {
+            message(format!("failed to create the container ID file {}: {e}", path.display()))
+        })?;
     }
     Ok(answer)
 }

@@ -47,11 +47,7 @@ impl Events {
                 ("filters", query(&self.filter)),
             ],
         );
-        let mut body = cx
-            .client
-            .open(hyper::Method::GET, &path, empty())
-            .await?
-            .into_body();
+        let mut body = cx.client.open(hyper::Method::GET, &path, empty()).await?.into_body();
         let mut lines = Lines::default();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
@@ -94,25 +90,12 @@ impl Events {
 }
 
 fn plain(event: &Event) -> String {
-    let nanos = if event.time_nano == 0 {
-        event.time * 1_000_000_000
-    } else {
-        event.time_nano
-    };
-    let at = Timestamp::from_nanosecond(i128::from(nanos))
-        .unwrap_or_default()
-        .strftime("%Y-%m-%dT%H:%M:%S.%9fZ");
-    let pairs: Vec<String> = event
-        .actor
-        .attributes
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let pairs = if pairs.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", pairs.join(", "))
-    };
+    let nanos = if event.time_nano == 0 { event.time * 1_000_000_000 } else { event.time_nano };
+    let at =
+        Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.%9fZ");
+    let pairs: Vec<String> =
+        event.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };
     format!("{at} {} {} {}{pairs}", event.kind, event.action, event.actor.id)
 }
 
@@ -124,9 +107,6 @@ mod tests {
     fn an_event_in_a_line() {
         let json = r#"{"Type":"container","Action":"create","Actor":{"ID":"ab","Attributes":{"image":"i","name":"n"}},"time":1,"timeNano":1000000005}"#;
         let event: Event = api::go::decode(json.as_bytes()).unwrap();
-        assert_eq!(
-            plain(&event),
-            "1970-01-01T00:00:01.000000005Z container create ab (image=i, name=n)"
-        );
+        assert_eq!(plain(&event), "1970-01-01T00:00:01.000000005Z container create ab (image=i, name=n)");
     }
 }

@@ -39,22 +39,10 @@ pub(crate) struct Exec {
     #[arg(short, long)]
     tty: bool,
     /// Username or UID (format: "<name|uid>[:<group|gid>]")
-    #[arg(
-        short,
-        long,
-        value_name = "string",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     user: String,
     /// Working directory inside the container
-    #[arg(
-        short,
-        long,
-        value_name = "string",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     workdir: String,
     /// The container, and the command to run in it.
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND", "[ARG...]"])]
@@ -63,10 +51,8 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let (container, _) = self
-            .container_and_command
-            .split_first()
-            .ok_or_else(|| message("a container is required"))?;
+        let (container, _) =
+            self.container_and_command.split_first().ok_or_else(|| message("a container is required"))?;
         let wiring = Wiring {
             input: self.interactive && !self.detach,
             output: !self.detach,
@@ -76,23 +62,14 @@ impl Exec {
         };
         let wanted = self.request(&wiring)?;
         // Asked first, so that an unknown container is named before a missing terminal.
-        let _: api::go::Value = cx
-            .client
-            .get(&format!("/containers/{}/json", encode(container)))
-            .await?;
+        let _: api::go::Value = cx.client.get(&format!("/containers/{}/json", encode(container))).await?;
         if wiring.input && wiring.tty && !terminal::input_is_terminal() {
             return Err(message("the input device is not a TTY"));
         }
-        let created: api::message::Created = cx
-            .client
-            .post_json(&format!("/containers/{}/exec", encode(container)), &wanted)
-            .await?;
+        let created: api::message::Created =
+            cx.client.post_json(&format!("/containers/{}/exec", encode(container)), &wanted).await?;
         let start = format!("/exec/{}/start", created.id);
-        let how = ExecStart {
-            detach: self.detach,
-            tty: self.tty,
-            console_size: wanted.console_size,
-        };
+        let how = ExecStart { detach: self.detach, tty: self.tty, console_size: wanted.console_size };
         if self.detach {
             cx.client.post_value(&start, &how).await?;
             return Ok(0);
@@ -111,9 +88,7 @@ impl Exec {
 
     fn request(&self, wiring: &Wiring) -> Result<ExecCreate> {
         let env = environment(&self.env_file, &self.env)?;
-        let console = terminal::size()
-            .filter(|_| self.tty)
-            .map(|(rows, columns)| [rows, columns]);
+        let console = terminal::size().filter(|_| self.tty).map(|(rows, columns)| [rows, columns]);
         Ok(ExecCreate {
             user: self.user.clone(),
             privileged: self.privileged,

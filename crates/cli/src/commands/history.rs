@@ -42,10 +42,8 @@ const HEADINGS: &[(&str, &str)] = &[
 
 impl History {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let steps: Vec<api::image::History> = cx
-            .client
-            .get(&format!("/images/{}/history", encode(&self.image)))
-            .await?;
+        let steps: Vec<api::image::History> =
+            cx.client.get(&format!("/images/{}/history", encode(&self.image))).await?;
         let now = Timestamp::now();
         let rows: Vec<Row> = steps.iter().map(|step| self.row(step, now)).collect();
         let usual = if self.human {
@@ -65,29 +63,13 @@ impl History {
 
     fn row(&self, step: &api::image::History, now: Timestamp) -> Row {
         let by = step.created_by.replace('\t', " ");
-        let at = Timestamp::from_second(step.created)
-            .map(|at| at.to_string())
-            .unwrap_or_default();
+        let at = Timestamp::from_second(step.created).map(|at| at.to_string()).unwrap_or_default();
         [
-            (
-                "ID",
-                if self.no_trunc {
-                    step.id.clone()
-                } else {
-                    short_id(&step.id).to_owned()
-                },
-            ),
+            ("ID", if self.no_trunc { step.id.clone() } else { short_id(&step.id).to_owned() }),
             ("CreatedSince", ago::since_unix(step.created, now)),
             ("CreatedAt", at),
             ("CreatedBy", if self.no_trunc { by } else { ellipsis(&by, 45) }),
-            (
-                "Size",
-                if self.human {
-                    size::human_decimal(step.size as f64)
-                } else {
-                    step.size.to_string()
-                },
-            ),
+            ("Size", if self.human { size::human_decimal(step.size as f64) } else { step.size.to_string() }),
             ("Comment", step.comment.clone()),
         ]
         .into_iter()

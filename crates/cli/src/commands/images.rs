@@ -61,11 +61,7 @@ impl Images {
         let filters = query(self.filter.iter().chain(&named));
         let path = with_query("/images/json", &[("all", flag(self.all)), ("filters", filters)]);
         let images: Vec<Summary> = cx.client.get(&path).await?;
-        let digests = self.digests
-            || self
-                .format
-                .as_ref()
-                .is_some_and(|format| format.contains(".Digest"));
+        let digests = self.digests || self.format.as_ref().is_some_and(|format| format.contains(".Digest"));
         let now = Timestamp::now();
         let rows: Vec<Row> = images
             .iter()
@@ -103,18 +99,12 @@ fn names(image: &Summary, digests: bool) -> Vec<Name> {
     let (tags, sums) = (plain(&image.repo_tags), plain(&image.repo_digests));
     let mut out = Vec::new();
     for (repository, tag) in &tags {
-        let mine: Vec<&String> = sums
-            .iter()
-            .filter(|(of, _)| digests && of == repository)
-            .map(|(_, d)| d)
-            .collect();
+        let mine: Vec<&String> =
+            sums.iter().filter(|(of, _)| digests && of == repository).map(|(_, d)| d).collect();
         if mine.is_empty() {
             out.push([repository.clone(), tag.clone(), NONE.into()]);
         }
-        out.extend(
-            mine.into_iter()
-                .map(|digest| [repository.clone(), tag.clone(), digest.clone()]),
-        );
+        out.extend(mine.into_iter().map(|digest| [repository.clone(), tag.clone(), digest.clone()]));
     }
     for (repository, digest) in sums {
         if !tags.iter().any(|(of, _)| *of == repository) {
@@ -130,26 +120,11 @@ fn names(image: &Summary, digests: bool) -> Vec<Name> {
 fn row(image: &Summary, [repository, tag, digest]: &Name, short: bool, now: Timestamp) -> Row {
     let count = |n: i64| if n < 0 { "N/A".into() } else { n.to_string() };
     let bytes = |n: i64| {
-        if n < 0 {
-            "N/A".into()
-        } else {
-            size::human_decimal(n as f64)
-        }
+        if n < 0 { "N/A".into() } else { size::human_decimal(n as f64) }
     };
-    let unique = if image.shared_size < 0 {
-        -1
-    } else {
-        image.size - image.shared_size
-    };
+    let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
     [
-        (
-            "ID",
-            if short {
-                short_id(&image.id).to_owned()
-            } else {
-                image.id.clone()
-            },
-        ),
+        ("ID", if short { short_id(&image.id).to_owned() } else { image.id.clone() }),
         ("Repository", repository.clone()),
         ("Tag", tag.clone()),
         ("Digest", digest.clone()),
@@ -179,21 +154,9 @@ mod tests {
         };
         let lines =
             |digests| -> Vec<String> { names(&image, digests).iter().map(|name| name.join(" ")).collect() };
-        assert_eq!(
-            lines(false),
-            ["a 1 <none>", "h:5000/b 2 <none>", "c <none> sha256:1"]
-        );
-        assert_eq!(
-            lines(true),
-            ["a 1 sha256:0", "h:5000/b 2 <none>", "c <none> sha256:1"]
-        );
-        let bare = Summary {
-            repo_tags: Some(vec!["<none>:<none>".into()]),
-            ..Summary::default()
-        };
-        assert_eq!(
-            names(&bare, false),
-            [["<none>".to_owned(), "<none>".into(), "<none>".into()]]
-        );
+        assert_eq!(lines(false), ["a 1 <none>", "h:5000/b 2 <none>", "c <none> sha256:1"]);
+        assert_eq!(lines(true), ["a 1 sha256:0", "h:5000/b 2 <none>", "c <none> sha256:1"]);
+        let bare = Summary { repo_tags: Some(vec!["<none>:<none>".into()]), ..Summary::default() };
+        assert_eq!(names(&bare, false), [["<none>".to_owned(), "<none>".into(), "<none>".into()]]);
     }
 }

@@ -34,9 +34,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let remote = ["http://", "https://"]
-            .iter()
-            .any(|scheme| self.source.starts_with(scheme));
+        let remote = ["http://", "https://"].iter().any(|scheme| self.source.starts_with(scheme));
         let (body, from) = match self.source.as_str() {
             "-" => (stream(None).await?, "-"),
             url if remote => (empty(), url),
@@ -51,10 +49,7 @@ impl Import {
             ("platform", self.platform),
         ];
         query.extend(self.change.into_iter().map(|change| ("changes", Some(change))));
-        let answer = cx
-            .client
-            .open(hyper::Method::POST, &with_query("/images/create", &query), body)
-            .await?;
+        let answer = cx.client.open(hyper::Method::POST, &with_query("/images/create", &query), body).await?;
         progress::show(answer.into_body(), Plain::Out).await?;
         Ok(0)
     }

@@ -67,11 +67,10 @@ fn drawn(it: &Told) -> String {
     line("Cgroup Version", &it.cgroup_version);
     let runtimes: Vec<&str> = it.runtimes.keys().map(String::as_str).collect();
     let memory = size::human_binary(it.mem_total as f64);
-    let security = it.security_options.iter().map(|option| {
-        option
-            .trim_start_matches("name=")
-            .replace(",profile=", " profile ")
-    });
+    let security = it
+        .security_options
+        .iter()
+        .map(|option| option.trim_start_matches("name=").replace(",profile=", " profile "));
     for (name, value) in [
         ("Runtimes", runtimes.join(" ").as_str()),
         ("Default Runtime", &it.default_runtime),

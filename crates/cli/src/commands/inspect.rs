@@ -76,10 +76,7 @@ impl Inspect {
         if kinds.is_empty() {
             let kind = self.kind.unwrap_or_default();
             let known: Vec<String> = KINDS.iter().map(|(name, ..)| format!("{name:?}")).collect();
-            return Err(message(format!(
-                "unknown type: {kind:?}: must be one of {}",
-                known.join(", ")
-            )));
+            return Err(message(format!("unknown type: {kind:?}: must be one of {}", known.join(", "))));
         }
         all(cx, &self.names, &kinds, self.format.as_deref(), self.size).await
     }
@@ -87,14 +84,7 @@ impl Inspect {
 
 impl InspectContainer {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        all(
-            cx,
-            &self.containers,
-            &KINDS[..1],
-            self.format.as_deref(),
-            self.size,
-        )
-        .await
+        all(cx, &self.containers, &KINDS[..1], self.format.as_deref(), self.size).await
     }
 }
 
@@ -148,35 +138,15 @@ const EMPTY: &[(&str, &[&str], &str)] = &[
     ("/Config", &["ExposedPorts", "Volumes", "Labels"], "{}"),
     ("/Config", &["Env", "Cmd", "Entrypoint", "OnBuild"], "[]"),
     ("/HostConfig", &["Init", "Runtime"], "null"),
+    ("/HostConfig", &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"], "{}"),
     (
         "/HostConfig",
-        &["Tmpfs", "Annotations", "PortBindings", "Sysctls", "StorageOpt"],
-        "{}",
-    ),
-    (
-        "/HostConfig",
-        &[
-            "Binds",
-            "Mounts",
-            "CapAdd",
-            "CapDrop",
-            "Devices",
-            "Dns",
-            "ExtraHosts",
-            "GroupAdd",
-        ],
+        &["Binds", "Mounts", "CapAdd", "CapDrop", "Devices", "Dns", "ExtraHosts", "GroupAdd"],
         "[]",
     ),
     (
         "/HostConfig",
-        &[
-            "Links",
-            "SecurityOpt",
-            "Ulimits",
-            "VolumesFrom",
-            "MaskedPaths",
-            "ReadonlyPaths",
-        ],
+        &["Links", "SecurityOpt", "Ulimits", "VolumesFrom", "MaskedPaths", "ReadonlyPaths"],
         "[]",
     ),
     ("", &["SizeRw", "SizeRootFs"], "null"),
@@ -188,10 +158,7 @@ fn fill(value: &mut serde_json::Value) {
         return;
     }
     for (place, names, empty) in EMPTY {
-        let Some(members) = value
-            .pointer_mut(place)
-            .and_then(serde_json::Value::as_object_mut)
-        else {
+        let Some(members) = value.pointer_mut(place).and_then(serde_json::Value::as_object_mut) else {
             continue;
         };
         for name in *names {
@@ -283,9 +250,6 @@ mod tests {
 }"#;
         assert_eq!(indent(json, 0), want);
         assert_eq!(listed(&[]), "[]\n");
-        assert_eq!(
-            listed(&[Bytes::from("1"), Bytes::from("2")]),
-            "[\n    1,\n    2\n]\n"
-        );
+        assert_eq!(listed(&[Bytes::from("1"), Bytes::from("2")]), "[\n    1,\n    2\n]\n");
     }
 }

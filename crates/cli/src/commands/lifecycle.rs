@@ -33,10 +33,7 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let query = [
-            ("signal", self.signal),
-            ("t", self.timeout.map(|t| t.to_string())),
-        ];
+        let query = [("signal", self.signal), ("t", self.timeout.map(|t| t.to_string()))];
         tell(cx, &self.containers, "stop", &query).await
     }
 }
@@ -59,10 +56,7 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let query = [
-            ("signal", self.signal),
-            ("t", self.timeout.map(|t| t.to_string())),
-        ];
+        let query = [("signal", self.signal), ("t", self.timeout.map(|t| t.to_string()))];
         tell(cx, &self.containers, "restart", &query).await
     }
 }
@@ -119,6 +113,5 @@ impl Unpause {
 }
 
 fn seconds(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+    text.parse().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
 }

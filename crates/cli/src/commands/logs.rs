@@ -27,13 +27,7 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "string")]
     since: Option<String>,
     /// Number of lines to show from the end of the logs (default "all")
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "string",
-        default_value = "all",
-        hide_default_value = true
-    )]
+    #[arg(short = 'n', long, value_name = "string", default_value = "all", hide_default_value = true)]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]
@@ -48,10 +42,8 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let it: api::container::Inspect = cx
-            .client
-            .get(&format!("/containers/{}/json", encode(&self.container)))
-            .await?;
+        let it: api::container::Inspect =
+            cx.client.get(&format!("/containers/{}/json", encode(&self.container))).await?;
         let now = Timestamp::now();
         let moment = |name: &str, text: &Option<String>| match text.as_deref().filter(|text| !text.is_empty())
         {
@@ -71,11 +63,7 @@ impl Logs {
             ("tail", Some(self.tail)),
         ];
         let path = with_query(&format!("/containers/{}/logs", it.id), &query);
-        let mut body = cx
-            .client
-            .open(hyper::Method::GET, &path, empty())
-            .await?
-            .into_body();
+        let mut body = cx.client.open(hyper::Method::GET, &path, empty()).await?.into_body();
         let mut split = Split::new(true, true);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };

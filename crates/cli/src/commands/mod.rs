@@ -199,11 +199,7 @@ where
             Err(e @ Error::Connect(_)) => return Err(e),
             Err(e) => {
                 warn(e.to_string());
-                code = code.max(if let Error::Status { code, .. } = e {
-                    code
-                } else {
-                    1
-                });
+                code = code.max(if let Error::Status { code, .. } = e { code } else { 1 });
             }
         }
     }

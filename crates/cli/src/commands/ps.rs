@@ -64,16 +64,8 @@ const HEADINGS: &[(&str, &str)] = &[
 
 impl Ps {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let last = if self.latest && self.last == -1 {
-            1
-        } else {
-            self.last
-        };
-        let sized = self.size
-            || self
-                .format
-                .as_ref()
-                .is_some_and(|format| format.contains(".Size"));
+        let last = if self.latest && self.last == -1 { 1 } else { self.last };
+        let sized = self.size || self.format.as_ref().is_some_and(|format| format.contains(".Size"));
         let path = with_query(
             "/containers/json",
             &[
@@ -87,11 +79,7 @@ impl Ps {
         let containers: Vec<Summary> = cx.client.get(&path).await?;
         let rows: Vec<Row> = containers.iter().map(|it| row(it, !self.no_trunc, now)).collect();
         let usual = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
-        let usual = if self.size {
-            format!("{usual}\t{{{{.Size}}}}")
-        } else {
-            usual.into()
-        };
+        let usual = if self.size { format!("{usual}\t{{{{.Size}}}}") } else { usual.into() };
         let listing = Listing {
             headings: HEADINGS,
             usual: &usual,
@@ -105,26 +93,11 @@ impl Ps {
 
 fn row(it: &Summary, short: bool, now: Timestamp) -> Row {
     let volumes = it.mounts.iter().filter(|mount| mount.driver == "local").count();
-    let labels: Vec<String> = it
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let labels: Vec<String> = it.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let networks: Vec<&str> = it.network_settings.networks.keys().map(String::as_str).collect();
-    let command = if short {
-        ellipsis(&it.command, 20)
-    } else {
-        it.command.clone()
-    };
+    let command = if short { ellipsis(&it.command, 20) } else { it.command.clone() };
     [
-        (
-            "ID",
-            if short {
-                short_id(&it.id).to_owned()
-            } else {
-                it.id.clone()
-            },
-        ),
+        ("ID", if short { short_id(&it.id).to_owned() } else { it.id.clone() }),
         ("Names", names(it, short)),
         ("Image", image(it, short)),
         ("Command", quote(&command)),
@@ -148,9 +121,7 @@ fn row(it: &Summary, short: bool, now: Timestamp) -> Row {
 fn names(it: &Summary, short: bool) -> String {
     let bare = it.names.iter().map(|name| name.trim_start_matches('/'));
     // A name with a slash in it is a link from another container.
-    bare.filter(|name| !short || !name.contains('/'))
-        .collect::<Vec<_>>()
-        .join(",")
+    bare.filter(|name| !short || !name.contains('/')).collect::<Vec<_>>().join(",")
 }
 
 fn image(it: &Summary, short: bool) -> String {
@@ -164,19 +135,10 @@ fn image(it: &Summary, short: bool) -> String {
 
 fn mounts(it: &Summary, short: bool) -> String {
     let name = |name: &str| {
-        if short {
-            ellipsis(name, 15)
-        } else {
-            name.to_owned()
-        }
+        if short { ellipsis(name, 15) } else { name.to_owned() }
     };
-    let all = it.mounts.iter().map(|mount| {
-        name(if mount.name.is_empty() {
-            &mount.source
-        } else {
-            &mount.name
-        })
-    });
+    let all =
+        it.mounts.iter().map(|mount| name(if mount.name.is_empty() { &mount.source } else { &mount.name }));
     all.collect::<Vec<_>>().join(",")
 }
 
@@ -191,14 +153,7 @@ fn sizes(it: &Summary) -> String {
 /// `0.0.0.0:8080->80/tcp, 90-92/udp`: neighbours are drawn together.
 fn ports(all: &[Port]) -> String {
     let mut sorted: Vec<&Port> = all.iter().collect();
-    sorted.sort_by_key(|port| {
-        (
-            port.private_port,
-            port.ip.clone(),
-            port.public_port,
-            port.kind.clone(),
-        )
-    });
+    sorted.sort_by_key(|port| (port.private_port, port.ip.clone(), port.public_port, port.kind.clone()));
     let mut groups: Vec<(&Port, u16)> = Vec::new();
     for port in sorted {
         let joins = groups.iter_mut().find(|(first, length)| {
@@ -256,11 +211,7 @@ mod tests {
     fn rows_of_dockerd() {
         let json = include_str!("../../../api/tests/golden/ps.json");
         let all: Vec<Summary> = api::go::decode(json.as_bytes()).unwrap();
-        let row = row(
-            &all[0],
-            true,
-            Timestamp::from_second(all[0].created + 300).unwrap(),
-        );
+        let row = row(&all[0], true, Timestamp::from_second(all[0].created + 300).unwrap());
         assert_eq!(row["RunningFor"], "5 minutes ago");
         assert_eq!(row["ID"].as_str().unwrap().len(), 12);
         assert!(!row["Names"].as_str().unwrap().starts_with('/'));

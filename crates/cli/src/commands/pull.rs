@@ -9,10 +9,7 @@ use crate::terminal::Plain;
 /// Lets the daemon fetch an image and shows how it goes on standard error.
 pub(super) async fn pull(cx: &Context, image: &str, quiet: bool) -> Result<()> {
     let (name, tag) = split(image);
-    let query = [
-        ("fromImage", Some(name.to_owned())),
-        ("tag", Some(tag.unwrap_or("latest").to_owned())),
-    ];
+    let query = [("fromImage", Some(name.to_owned())), ("tag", Some(tag.unwrap_or("latest").to_owned()))];
     let path = with_query("/images/create", &query);
     let answer = cx.client.open(hyper::Method::POST, &path, empty()).await?;
     progress::show(answer.into_body(), if quiet { Plain::Closed } else { Plain::Err }).await

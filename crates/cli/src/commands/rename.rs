@@ -26,11 +26,7 @@ impl Rename {
             return Err(message("Error: Neither old nor new names may be empty"));
         }
         let path = format!("/containers/{}/rename", encode(old));
-        match cx
-            .client
-            .post(&with_query(&path, &[("name", Some(new.to_owned()))]))
-            .await
-        {
+        match cx.client.post(&with_query(&path, &[("name", Some(new.to_owned()))])).await {
             Ok(_) => Ok(0),
             Err(e @ Error::Daemon { .. }) => {
                 warn(e.to_string());

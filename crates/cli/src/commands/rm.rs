@@ -26,16 +26,11 @@ impl Rm {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         let query = [("force", flag(self.force)), ("v", flag(self.volumes))];
         let code = for_each(&self.containers, async |name| {
-            match cx
-                .client
-                .delete(&with_query(&format!("/containers/{}", encode(&name)), &query))
-                .await
-            {
+            match cx.client.delete(&with_query(&format!("/containers/{}", encode(&name)), &query)).await {
                 // Whoever forces wants it gone; what is not there is said, and is no failure.
-                Err(e) if self.force && e.is_not_found() => Err(Error::Status {
-                    message: e.to_string(),
-                    code: 0,
-                }),
+                Err(e) if self.force && e.is_not_found() => {
+                    Err(Error::Status { message: e.to_string(), code: 0 })
+                }
                 other => other.map(drop),
             }
         })

@@ -41,17 +41,13 @@ pub(crate) struct Run {
 impl Run {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         if self.detach && !self.flags.attach.is_empty() {
-            return Err(message(
-                "conflicting options: cannot specify both --attach and --detach",
-            ));
+            return Err(message("conflicting options: cannot specify both --attach and --detach"));
         }
         let wiring = self.wiring()?;
         if wiring.input && wiring.tty && !terminal::input_is_terminal() {
             return Err(message("the input device is not a TTY"));
         }
-        self.begin(cx, &wiring)
-            .await
-            .map_err(|e| as_status(e, cx.program))
+        self.begin(cx, &wiring).await.map_err(|e| as_status(e, cx.program))
     }
 
     fn wiring(&self) -> Result<Wiring> {
@@ -67,13 +63,8 @@ impl Run {
     }
 
     async fn begin(&self, cx: &Context, wiring: &Wiring) -> Result<u8> {
-        let console = terminal::size()
-            .filter(|_| self.flags.tty)
-            .map(|(rows, columns)| [rows, columns]);
-        let place = Place {
-            detached: self.detach,
-            console: console.unwrap_or_default(),
-        };
+        let console = terminal::size().filter(|_| self.flags.tty).map(|(rows, columns)| [rows, columns]);
+        let place = Place { detached: self.detach, console: console.unwrap_or_default() };
         // Caught from the beginning: a signal that comes before the start belongs to the container as well.
         let caught = (!self.detach && self.sig_proxy).then(Signals::catch);
         let id = create(cx, &self.flags, place).await?.id;
@@ -99,11 +90,7 @@ impl Run {
         if wiring.tty && terminal::output_is_terminal() {
             signals::follow_size(&cx.client, format!("/containers/{id}/resize"));
         }
-        let timeline = if self.explain {
-            Some(timeline(cx, &id).await)
-        } else {
-            None
-        };
+        let timeline = if self.explain { Some(timeline(cx, &id).await) } else { None };
         if !wiring.output && !wiring.error {
             say(&id)?;
         }
@@ -139,10 +126,7 @@ impl Run {
 
 /// What the daemon kept of the start. The one answer in our words: read strictly, not as Go would.
 async fn timeline(cx: &Context, id: &str) -> Result<trace::Timeline> {
-    let json = cx
-        .client
-        .get_raw(&format!("/containers/{}/timeline", encode(id)))
-        .await?;
+    let json = cx.client.get_raw(&format!("/containers/{}/timeline", encode(id))).await?;
     serde_json::from_slice(&json).map_err(|e| message(format!("the daemon's answer is not understood: {e}")))
 }
 
@@ -162,17 +146,14 @@ fn as_status(error: Error, program: &str) -> Error {
     };
     let said = matches!(error, Error::Daemon { .. });
     let has = |words: &[&str]| said && words.iter().any(|word| text.contains(word));
-    let code = if has(&[
-        "executable file not found",
-        "no such file or directory",
-        "system cannot find the file",
-    ]) {
-        127
-    } else if has(&["permission denied", "is a directory"]) {
-        126
-    } else {
-        125
-    };
+    let code =
+        if has(&["executable file not found", "no such file or directory", "system cannot find the file"]) {
+            127
+        } else if has(&["permission denied", "is a directory"]) {
+            126
+        } else {
+            125
+        };
     Error::Status {
         message: format!("{program}: {text}\n\nRun '{program} run --help' for more information"),
         code,
@@ -192,17 +173,8 @@ mod tests {
             ("exec: \"/etc\": is a directory: unknown", 126),
             ("Conflict. The container name \"/x\" is already in use", 125),
         ] {
-            let error = as_status(
-                Error::Daemon {
-                    status: 500,
-                    message: text.into(),
-                },
-                "knarr",
-            );
-            assert!(
-                matches!(error, Error::Status { code, .. } if code == want),
-                "{text}"
-            );
+            let error = as_status(Error::Daemon { status: 500, message: text.into() }, "knarr");
+            assert!(matches!(error, Error::Status { code, .. } if code == want), "{text}");
         }
     }
 }

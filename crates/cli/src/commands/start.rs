@@ -43,11 +43,7 @@ impl Start {
     async fn many(&self, cx: &Context) -> Result<u8> {
         let mut failed = Vec::new();
         for name in &self.containers {
-            match cx
-                .client
-                .post(&format!("/containers/{}/start", encode(name)))
-                .await
-            {
+            match cx.client.post(&format!("/containers/{}/start", encode(name))).await {
                 Ok(_) => say(name)?,
                 Err(e @ Error::Connect(_)) => return Err(e),
                 Err(e) => {
@@ -59,17 +55,12 @@ impl Start {
         if failed.is_empty() {
             return Ok(0);
         }
-        Err(message(format!(
-            "Error: failed to start containers: {}",
-            failed.join(", ")
-        )))
+        Err(message(format!("Error: failed to start containers: {}", failed.join(", "))))
     }
 
     async fn joined(&self, cx: &Context, name: &str) -> Result<u8> {
-        let it: api::container::Inspect = cx
-            .client
-            .get(&format!("/containers/{}/json", encode(name)))
-            .await?;
+        let it: api::container::Inspect =
+            cx.client.get(&format!("/containers/{}/json", encode(name))).await?;
         let wiring = Wiring {
             input: self.interactive && it.config.open_stdin,
             output: true,
@@ -91,11 +82,7 @@ impl Start {
         ];
         let connection = cx.client.hijack(&with_query(&path, &query), empty()).await?;
         let mut session = Session::start(connection, &wiring)?;
-        let condition = if it.host_config.auto_remove {
-            "removed"
-        } else {
-            "next-exit"
-        };
+        let condition = if it.host_config.auto_remove { "removed" } else { "next-exit" };
         let ending = Ending::of(cx, &it.id, condition).await?;
         if let Err(e) = cx.client.post(&format!("/containers/{}/start", it.id)).await {
             drop(session);

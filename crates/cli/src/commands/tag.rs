@@ -23,16 +23,8 @@ pub(crate) struct Tag {
 impl Tag {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         let (repo, tag) = pull::split(&self.target);
-        let query = [
-            ("repo", Some(repo.to_owned())),
-            ("tag", Some(tag.unwrap_or("latest").to_owned())),
-        ];
-        cx.client
-            .post(&with_query(
-                &format!("/images/{}/tag", encode(&self.source)),
-                &query,
-            ))
-            .await?;
+        let query = [("repo", Some(repo.to_owned())), ("tag", Some(tag.unwrap_or("latest").to_owned()))];
+        cx.client.post(&with_query(&format!("/images/{}/tag", encode(&self.source)), &query)).await?;
         Ok(0)
     }
 }

@@ -21,21 +21,14 @@ pub(crate) struct Top {
 
 impl Top {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
-        let (name, options) = self
-            .container_and_options
-            .split_first()
-            .ok_or_else(|| message("a container is required"))?;
+        let (name, options) =
+            self.container_and_options.split_first().ok_or_else(|| message("a container is required"))?;
         let options = (!options.is_empty()).then(|| options.join(" "));
-        let path = with_query(
-            &format!("/containers/{}/top", encode(name)),
-            &[("ps_args", options)],
-        );
+        let path = with_query(&format!("/containers/{}/top", encode(name)), &[("ps_args", options)]);
         let top: api::container::Top = cx.client.get(&path).await?;
         let mut table = Table::with_minimum(20);
         table.line(&top.titles.join("\t"));
-        top.processes
-            .iter()
-            .for_each(|process| table.line(&process.join("\t")));
+        top.processes.iter().for_each(|process| table.line(&process.join("\t")));
         Plain::Out.write_all(table.draw().as_bytes())?;
         Ok(0)
     }

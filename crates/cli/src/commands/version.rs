@@ -23,11 +23,7 @@ pub(crate) struct Version {
 impl Version {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         let server = cx.client.get::<api::system::Version>("/version").await;
-        let spoken = if server.is_ok() {
-            cx.client.version().await?
-        } else {
-            API_VERSION
-        };
+        let spoken = if server.is_ok() { cx.client.version().await? } else { API_VERSION };
         let client = json!({
             "Version": env!("CARGO_PKG_VERSION"),
             "ApiVersion": spoken,
@@ -38,10 +34,7 @@ impl Version {
             "Context": "default",
         });
         if let Some(format) = self.format.as_deref().filter(|format| !format.is_empty()) {
-            let known = server
-                .as_ref()
-                .ok()
-                .and_then(|server| serde_json::to_value(server).ok());
+            let known = server.as_ref().ok().and_then(|server| serde_json::to_value(server).ok());
             say(one(format, &json!({ "Client": client, "Server": known }))?)?;
             return server.map(|_| 0);
         }
@@ -52,11 +45,8 @@ impl Version {
 }
 
 fn ours(spoken: &str) -> String {
-    let lowered = if spoken == API_VERSION {
-        String::new()
-    } else {
-        format!(" (downgraded from {API_VERSION})")
-    };
+    let lowered =
+        if spoken == API_VERSION { String::new() } else { format!(" (downgraded from {API_VERSION})") };
     let lines = [
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("API version", format!("{spoken}{lowered}")),

@@ -44,9 +44,7 @@ impl Ending {
     /// Begins to wait; from here on the daemon will not miss the end.
     pub(super) async fn of(cx: &Context, container: &str, condition: &str) -> Result<Ending> {
         let path = format!("/containers/{}/wait?condition={condition}", encode(container));
-        Ok(Ending(
-            cx.client.open(hyper::Method::POST, &path, json(&())?).await?,
-        ))
+        Ok(Ending(cx.client.open(hyper::Method::POST, &path, json(&())?).await?))
     }
 
     /// The exit code.

@@ -26,13 +26,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "int", default_value_t = 0, hide_default_value = true)]
     pub(crate) cpu_quota: i64,
     /// CPU shares (relative weight)
-    #[arg(
-        short,
-        long,
-        value_name = "int",
-        default_value_t = 0,
-        hide_default_value = true
-    )]
+    #[arg(short, long, value_name = "int", default_value_t = 0, hide_default_value = true)]
     pub(crate) cpu_shares: i64,
     /// Number of CPUs
     #[arg(long, value_name = "decimal", value_parser = nano_cpus)]
@@ -59,13 +53,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "list")]
     pub(crate) expose: Vec<String>,
     /// Container host name
-    #[arg(
-        short = 'h',
-        long,
-        value_name = "string",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(short = 'h', long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) hostname: String,
     /// Run an init inside the container that forwards signals and reaps processes
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -101,13 +89,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "string")]
     pub(crate) name: Option<String>,
     /// Connect a container to a network
-    #[arg(
-        long,
-        alias = "net",
-        value_name = "network",
-        default_value = "default",
-        hide_default_value = true
-    )]
+    #[arg(long, alias = "net", value_name = "network", default_value = "default", hide_default_value = true)]
     pub(crate) network: String,
     /// Tune container pids limit (set -1 for unlimited)
     #[arg(long, value_name = "int", default_value_t = 0, hide_default_value = true)]
@@ -116,12 +98,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "string", value_parser = no_platform)]
     pub(crate) platform: Option<String>,
     /// Pull image before running ("always", "missing", "never") (default "missing")
-    #[arg(
-        long,
-        value_name = "string",
-        default_value = "missing",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "string", default_value = "missing", hide_default_value = true)]
     pub(crate) pull: String,
     /// Suppress the pull output
     #[arg(short, long)]
@@ -151,25 +128,13 @@ pub(crate) struct Flags {
     #[arg(short, long)]
     pub(crate) tty: bool,
     /// Username or UID (format: <name|uid>[:<group|gid>])
-    #[arg(
-        short,
-        long,
-        value_name = "string",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) user: String,
     /// Bind mount a volume
     #[arg(short, long, value_name = "list")]
     pub(crate) volume: Vec<String>,
     /// Working directory inside the container
-    #[arg(
-        short,
-        long,
-        value_name = "string",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(short, long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) workdir: String,
     /// The image, and the command to run in place of the image's own.
     #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_names = ["IMAGE", "[COMMAND]", "[ARG...]"])]
@@ -210,22 +175,13 @@ fn nano_cpus(text: &str) -> Result<i64, String> {
         return Err(invalid());
     }
     let part: String = part.chars().chain("000000000".chars()).take(9).collect();
-    let whole: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().map_err(|_| invalid())?
-    };
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
     let part: i64 = part.parse().map_err(|_| invalid())?;
-    whole
-        .checked_mul(1_000_000_000)
-        .and_then(|nanos| nanos.checked_add(part))
-        .ok_or_else(invalid)
+    whole.checked_mul(1_000_000_000).and_then(|nanos| nanos.checked_add(part)).ok_or_else(invalid)
 }
 
 fn no_platform(text: &str) -> Result<String, String> {
-    Err(format!(
-        "{text:?} is not supported: images run on the platform of this machine only"
-    ))
+    Err(format!("{text:?} is not supported: images run on the platform of this machine only"))
 }
 
 #[cfg(test)]
@@ -234,12 +190,9 @@ mod tests {
 
     #[test]
     fn cpus_are_counted_in_billionths() {
-        for (text, nanos) in [
-            ("1.5", 1_500_000_000),
-            ("2", 2_000_000_000),
-            (".5", 500_000_000),
-            ("0.000000001", 1),
-        ] {
+        for (text, nanos) in
+            [("1.5", 1_500_000_000), ("2", 2_000_000_000), (".5", 500_000_000), ("0.000000001", 1)]
+        {
             assert_eq!(nano_cpus(text), Ok(nanos), "{text}");
         }
         for bad in ["", ".", "x", "--1", "0.0000000001", "99999999999"] {

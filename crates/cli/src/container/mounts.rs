@@ -51,10 +51,7 @@ pub(super) fn tmpfs(specs: &[String]) -> Option<Pairs> {
 
 /// Reads one `--mount type=bind,src=/a,dst=/b,readonly`.
 pub(super) fn parse(text: &str) -> Result<Mount, String> {
-    let mut mount = Mount {
-        kind: "volume".into(),
-        ..Mount::default()
-    };
+    let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
     for field in text.split(',') {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
@@ -77,9 +74,7 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
     }
     match kind {
         "bind" | "tmpfs" | "volume" => Ok(mount),
-        other => Err(format!(
-            "unsupported mount type {other:?}: use bind, volume or tmpfs"
-        )),
+        other => Err(format!("unsupported mount type {other:?}: use bind, volume or tmpfs")),
     }
 }
 
@@ -153,18 +148,10 @@ mod tests {
 
     #[test]
     fn volume_specs() {
-        let (binds, anonymous) = volumes(&[
-            "/a:/b:ro".into(),
-            "/data".into(),
-            "name:/x".into(),
-            "./r/../s:/y".into(),
-        ])
-        .unwrap();
+        let (binds, anonymous) =
+            volumes(&["/a:/b:ro".into(), "/data".into(), "name:/x".into(), "./r/../s:/y".into()]).unwrap();
         let here = std::env::current_dir().unwrap();
-        assert_eq!(
-            binds,
-            ["/a:/b:ro", "name:/x", &format!("{}/s:/y", here.display())]
-        );
+        assert_eq!(binds, ["/a:/b:ro", "name:/x", &format!("{}/s:/y", here.display())]);
         assert!(anonymous.contains_key("/data"));
         assert!(volumes(&[":/x".into()]).is_err());
         assert!(volumes(&[String::new()]).is_err());
@@ -173,37 +160,20 @@ mod tests {
     #[test]
     fn mounts() {
         let bind = parse("type=bind,src=/s,dst=/d,ro,bind-propagation=rslave").unwrap();
-        assert_eq!(
-            (bind.kind.as_str(), bind.source.as_str(), bind.target.as_str()),
-            ("bind", "/s", "/d")
-        );
+        assert_eq!((bind.kind.as_str(), bind.source.as_str(), bind.target.as_str()), ("bind", "/s", "/d"));
         assert!(bind.read_only);
         assert_eq!(bind.bind_options.unwrap().propagation, "rslave");
-        let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770")
-            .unwrap()
-            .tmpfs_options
-            .unwrap();
+        let tmpfs =
+            parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1_048_576, 0o1770));
         assert_eq!(parse("dst=/v").unwrap().kind, "volume");
         for (bad, why) in [
             ("type=bind,src=/s", "target is required"),
-            (
-                "type=bind,src=/s,dst=/d,tmpfs-size=1",
-                "cannot mix 'tmpfs-*' options with mount type 'bind'",
-            ),
-            (
-                "type=bind,src=/s,dst=/d,colour=red",
-                "unexpected key 'colour' in 'colour=red'",
-            ),
+            ("type=bind,src=/s,dst=/d,tmpfs-size=1", "cannot mix 'tmpfs-*' options with mount type 'bind'"),
+            ("type=bind,src=/s,dst=/d,colour=red", "unexpected key 'colour' in 'colour=red'"),
             ("type=bind,src", "invalid field 'src' must be a key=value pair"),
-            (
-                "type=tmpfs,dst=/t,tmpfs-mode=9",
-                "invalid value for tmpfs-mode: 9",
-            ),
-            (
-                "type=npipe,src=/s,dst=/d",
-                "unsupported mount type \"npipe\": use bind, volume or tmpfs",
-            ),
+            ("type=tmpfs,dst=/t,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+            ("type=npipe,src=/s,dst=/d", "unsupported mount type \"npipe\": use bind, volume or tmpfs"),
         ] {
             assert_eq!(parse(bad).unwrap_err(), why);
         }

@@ -23,10 +23,7 @@ pub(super) fn labels(files: &[impl AsRef<Path>], flags: &[String]) -> Result<Pai
         all.extend(lines(file.as_ref(), |_| None)?);
     }
     all.extend_from_slice(flags);
-    if let Some(bad) = all
-        .iter()
-        .find(|label| label.is_empty() || label.starts_with('='))
-    {
+    if let Some(bad) = all.iter().find(|label| label.is_empty() || label.starts_with('=')) {
         return Err(message(format!("invalid label '{bad}': empty name")));
     }
     Ok(map(&all))
@@ -60,16 +57,10 @@ fn lines(path: &Path, bare: impl Fn(&str) -> Option<Option<String>>) -> Result<V
         }
         let name = line.split_once('=').map_or(line, |(name, _)| name);
         if name.is_empty() {
-            return Err(message(format!(
-                "no variable name on line '{line}' ({shown}:{})",
-                at + 1
-            )));
+            return Err(message(format!("no variable name on line '{line}' ({shown}:{})", at + 1)));
         }
         if name.contains(char::is_whitespace) {
-            return Err(message(format!(
-                "variable '{name}' contains whitespaces ({shown}:{})",
-                at + 1
-            )));
+            return Err(message(format!("variable '{name}' contains whitespaces ({shown}:{})", at + 1)));
         }
         match if line.contains('=') { None } else { bare(line) } {
             None => out.push(line.to_owned()),
@@ -87,11 +78,7 @@ mod tests {
     #[test]
     fn files_come_before_flags() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        write!(
-            file,
-            "\u{feff}# comment\n\n A=1\nPATH\nNOT_THERE_AT_ALL\nB=x y=z \n"
-        )
-        .unwrap();
+        write!(file, "\u{feff}# comment\n\n A=1\nPATH\nNOT_THERE_AT_ALL\nB=x y=z \n").unwrap();
         let env = environment(&[file.path()], &["A=2".into()]).unwrap();
         let path = format!("PATH={}", std::env::var("PATH").unwrap());
         assert_eq!(env, ["A=1", &path, "B=x y=z ", "A=2"]);

@@ -19,9 +19,7 @@ pub(crate) struct Place {
 
 /// The request that the flags ask for.
 pub(crate) fn request(flags: &Flags, place: Place) -> Result<CreateRequest> {
-    let networking_config = NetworkingConfig {
-        endpoints_config: Some(std::collections::BTreeMap::new()),
-    };
+    let networking_config = NetworkingConfig { endpoints_config: Some(std::collections::BTreeMap::new()) };
     let (binds, volumes) = mounts::volumes(&flags.volume).map_err(message)?;
     Ok(CreateRequest {
         config: config(flags, place, volumes)?,
@@ -35,10 +33,8 @@ fn config(flags: &Flags, place: Place, volumes: Set) -> Result<Config> {
     let all = flags.attach.is_empty();
     let attach_stdin = !place.detached && (flags.interactive || to("stdin"));
     let env = pairs::environment(&flags.env_file, &flags.env)?;
-    let (image, command) = flags
-        .image_and_command
-        .split_first()
-        .ok_or_else(|| message("an image is required"))?;
+    let (image, command) =
+        flags.image_and_command.split_first().ok_or_else(|| message("an image is required"))?;
     Ok(Config {
         hostname: flags.hostname.clone(),
         domainname: flags.domainname.clone(),
@@ -65,26 +61,14 @@ fn config(flags: &Flags, place: Place, volumes: Set) -> Result<Config> {
 
 fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
     if let Some(bad) = flags.log_opt.iter().find(|option| !option.contains('=')) {
-        return Err(message(format!(
-            "invalid logging opts format ({bad}): use KEY=VALUE"
-        )));
+        return Err(message(format!("invalid logging opts format ({bad}): use KEY=VALUE")));
     }
     Ok(HostConfig {
         binds: (!binds.is_empty()).then_some(binds),
-        container_id_file: flags
-            .cidfile
-            .as_ref()
-            .map(|p| p.display().to_string())
-            .unwrap_or_default(),
-        log_config: LogConfig {
-            kind: flags.log_driver.clone(),
-            config: Some(pairs::map(&flags.log_opt)),
-        },
+        container_id_file: flags.cidfile.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
+        log_config: LogConfig { kind: flags.log_driver.clone(), config: Some(pairs::map(&flags.log_opt)) },
         network_mode: flags.network.clone(),
-        restart_policy: RestartPolicy {
-            name: "no".into(),
-            maximum_retry_count: 0,
-        },
+        restart_policy: RestartPolicy { name: "no".into(), maximum_retry_count: 0 },
         auto_remove: flags.rm,
         mounts: (!flags.mount.is_empty()).then(|| flags.mount.clone()),
         console_size: place.console,
@@ -134,10 +118,7 @@ fn exposed(ports: &[String]) -> Result<Option<Set>> {
         };
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u16, u16) = (
-            first.parse().map_err(|_| bad())?,
-            last.parse().map_err(|_| bad())?,
-        );
+        let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
         if last < first || !matches!(protocol, "tcp" | "udp" | "sctp") {
             return Err(bad());
         }
@@ -151,42 +132,21 @@ mod tests {
     use super::*;
 
     fn of(change: impl FnOnce(&mut Flags), place: Place) -> CreateRequest {
-        let mut flags = Flags {
-            image_and_command: vec!["img".into(), "cmd".into(), "-x".into()],
-            ..Flags::default()
-        };
+        let mut flags =
+            Flags { image_and_command: vec!["img".into(), "cmd".into(), "-x".into()], ..Flags::default() };
         change(&mut flags);
         request(&flags, place).unwrap()
     }
 
     #[test]
     fn streams_follow_attach_detach_and_interactive() {
-        let streams = |c: &Config| {
-            (
-                c.attach_stdin,
-                c.attach_stdout,
-                c.attach_stderr,
-                c.open_stdin,
-                c.stdin_once,
-            )
-        };
+        let streams =
+            |c: &Config| (c.attach_stdin, c.attach_stdout, c.attach_stderr, c.open_stdin, c.stdin_once);
         let here = Place::default();
-        let away = Place {
-            detached: true,
-            ..here
-        };
-        assert_eq!(
-            streams(&of(|_| (), here).config),
-            (false, true, true, false, false)
-        );
-        assert_eq!(
-            streams(&of(|f| f.interactive = true, here).config),
-            (true, true, true, true, true)
-        );
-        assert_eq!(
-            streams(&of(|f| f.interactive = true, away).config),
-            (false, false, false, true, false)
-        );
+        let away = Place { detached: true, ..here };
+        assert_eq!(streams(&of(|_| (), here).config), (false, true, true, false, false));
+        assert_eq!(streams(&of(|f| f.interactive = true, here).config), (true, true, true, true, true));
+        assert_eq!(streams(&of(|f| f.interactive = true, away).config), (false, false, false, true, false));
         assert_eq!(
             streams(&of(|f| f.attach = vec!["stdout".into()], here).config),
             (false, true, false, false, false)

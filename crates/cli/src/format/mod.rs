@@ -50,9 +50,7 @@ impl Listing<'_> {
             },
             "json" => return json_lines(rows, out),
             "raw" => {
-                return Err(message(
-                    "the format \"raw\" is not supported: use json or a template",
-                ));
+                return Err(message("the format \"raw\" is not supported: use json or a template"));
             }
             format => match format.strip_prefix("table ") {
                 Some(rest) => (unescape(rest.trim()), true),
@@ -60,10 +58,7 @@ impl Listing<'_> {
             },
         };
         let template = Template::parse(&text)?;
-        let headings = self
-            .headings
-            .iter()
-            .map(|(name, heading)| ((*name).to_owned(), (*heading).into()));
+        let headings = self.headings.iter().map(|(name, heading)| ((*name).to_owned(), (*heading).into()));
         // Filled in also where it is not shown: a name that no listing has is an error without any row, too.
         let heading = template.row(&headings.collect())?;
         let mut lines = if tabled { vec![heading] } else { Vec::new() };
@@ -87,10 +82,7 @@ impl Listing<'_> {
 fn json_lines(rows: &[Row], out: &mut Vec<u8>) -> Result<()> {
     for row in rows {
         let line = serde_json::to_string(row).map_err(|e| message(e.to_string()))?;
-        let line = line
-            .replace('<', "\\u003c")
-            .replace('>', "\\u003e")
-            .replace('&', "\\u0026");
+        let line = line.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
         out.extend([line.as_bytes(), b"\n"].concat());
     }
     Ok(())
@@ -166,10 +158,7 @@ mod tests {
             "CONTAINER ID   NAME\na              one\nb              a long name, longer than ten\n"
         );
         assert_eq!(draw(None, true), "a\nb\n");
-        assert_eq!(
-            draw(Some("{{.ID}}:{{upper .Name}}"), false),
-            "a:ONE\nb:A LONG NAME, LONGER THAN TEN\n"
-        );
+        assert_eq!(draw(Some("{{.ID}}:{{upper .Name}}"), false), "a:ONE\nb:A LONG NAME, LONGER THAN TEN\n");
         assert_eq!(
             draw(Some("table {{.ID}}\\t{{.Label \"y\"}}"), false),
             "CONTAINER ID   y\na              2\nb              2\n"

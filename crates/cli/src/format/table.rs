@@ -18,18 +18,12 @@ impl Default for Table {
 impl Table {
     /// A table whose columns are at least `minimum` wide.
     pub(crate) fn with_minimum(minimum: usize) -> Table {
-        Table {
-            lines: Vec::new(),
-            minimum,
-        }
+        Table { lines: Vec::new(), minimum }
     }
 
     /// Adds a line; more lines when a cell brings line breaks.
     pub(crate) fn line(&mut self, text: &str) {
-        self.lines.extend(
-            text.split('\n')
-                .map(|line| line.split('\t').map(str::to_owned).collect()),
-        );
+        self.lines.extend(text.split('\n').map(|line| line.split('\t').map(str::to_owned).collect()));
     }
 
     /// The whole text. A column is as wide as its widest cell among neighbouring lines that have it and more.
@@ -51,11 +45,7 @@ impl Table {
     fn width(&self, at: usize, column: usize) -> usize {
         let reaches = |line: &&Vec<String>| line.len() > column + 1;
         let (before, after) = self.lines.split_at(at);
-        let block = before
-            .iter()
-            .rev()
-            .take_while(reaches)
-            .chain(after.iter().take_while(reaches));
+        let block = before.iter().rev().take_while(reaches).chain(after.iter().take_while(reaches));
         let widest = block.map(|line| line[column].chars().count()).max().unwrap_or(0);
         // Padding counts towards the minimum, as in Go's tabwriter.
         (widest + PADDING).max(self.minimum)
@@ -69,11 +59,7 @@ mod tests {
     #[test]
     fn columns_line_up_as_docker_s_do() {
         let mut table = Table::default();
-        for line in [
-            "REPOSITORY\tTAG\tSIZE",
-            "busybox\tlatest\t1.98MB",
-            "a-rather-long-name\tx\t1B",
-        ] {
+        for line in ["REPOSITORY\tTAG\tSIZE", "busybox\tlatest\t1.98MB", "a-rather-long-name\tx\t1B"] {
             table.line(line);
         }
         assert_eq!(

@@ -26,9 +26,7 @@ impl Template {
         let parser = Parser::with_name(None, text, "{{", "}}").map_err(failed)?;
         let (mut tree, defines) = parser.parse().map_err(failed)?;
         call_methods(&mut tree);
-        let template = gotmpl::Template::new("")
-            .missing_key(MissingKey::Error)
-            .funcs(functions());
+        let template = gotmpl::Template::new("").missing_key(MissingKey::Error).funcs(functions());
         let mut template = template.add_parse_tree(MAIN, tree);
         for mut define in defines {
             call_methods(&mut define.body);
@@ -46,10 +44,8 @@ impl Template {
 
     /// Fills in a row of a listing; `.Label` looks into its `Labels`.
     pub(crate) fn row(&self, row: &Row) -> Result<String> {
-        let mut members: BTreeMap<Arc<str>, Value> = row
-            .iter()
-            .map(|(name, value)| (name.as_str().into(), value_of(value)))
-            .collect();
+        let mut members: BTreeMap<Arc<str>, Value> =
+            row.iter().map(|(name, value)| (name.as_str().into(), value_of(value))).collect();
         if let Some(labels) = row.get("Labels").and_then(|labels| labels.as_str()) {
             let labels = labels.to_owned();
             members.insert("Label".into(), function(move |key| label(&labels, key)));
@@ -64,10 +60,7 @@ fn label(labels: &str, key: &str) -> String {
         return key.to_owned();
     }
     let mut pairs = labels.split(',').filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(name, _)| *name == key)
-        .map(|(_, value)| value.to_owned())
-        .unwrap_or_default()
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned()).unwrap_or_default()
 }
 
 /// JSON as a template's value.
@@ -82,12 +75,9 @@ pub(crate) fn value_of(json: &serde_json::Value) -> Value {
         },
         Json::String(text) => Value::String(text.as_str().into()),
         Json::Array(items) => Value::List(items.iter().map(value_of).collect()),
-        Json::Object(members) => Value::Map(Arc::new(
-            members
-                .iter()
-                .map(|(k, v)| (k.as_str().into(), value_of(v)))
-                .collect(),
-        )),
+        Json::Object(members) => {
+            Value::Map(Arc::new(members.iter().map(|(k, v)| (k.as_str().into(), value_of(v))).collect()))
+        }
     }
 }
 
@@ -139,10 +129,8 @@ fn call_in_pipe(pipe: &mut PipeNode) {
                 call_in_pipe(inner);
             }
         }
-        let method = matches!(
-            args.first(),
-            Some(Expr::Field(..) | Expr::Chain(..) | Expr::Variable(_, _, _))
-        );
+        let method =
+            matches!(args.first(), Some(Expr::Field(..) | Expr::Chain(..) | Expr::Variable(_, _, _)));
         if method && (args.len() > 1 || at > 0) {
             args.insert(0, Expr::Identifier(*pos, "call".into()));
         }
@@ -157,18 +145,12 @@ fn functions() -> FuncMap {
             let value = args.first().map_or(serde_json::Value::Null, json_of);
             Ok(Value::String(go_json(&value).into()))
         }),
-        ("upper", |args| {
-            Ok(text(args, 0).to_uppercase().as_str().into_value())
-        }),
-        ("lower", |args| {
-            Ok(text(args, 0).to_lowercase().as_str().into_value())
-        }),
+        ("upper", |args| Ok(text(args, 0).to_uppercase().as_str().into_value())),
+        ("lower", |args| Ok(text(args, 0).to_lowercase().as_str().into_value())),
         ("title", |args| Ok(title(&text(args, 0)).as_str().into_value())),
         ("split", |args| {
             let (text, by) = (text(args, 0), text(args, 1));
-            Ok(Value::List(
-                text.split(by.as_str()).map(IntoValue::into_value).collect(),
-            ))
+            Ok(Value::List(text.split(by.as_str()).map(IntoValue::into_value).collect()))
         }),
         ("join", |args| {
             let Some(Value::List(items)) = args.first() else {
@@ -188,21 +170,14 @@ fn functions() -> FuncMap {
         }),
         ("truncate", |args| {
             let most = args.get(1).and_then(Value::as_int).unwrap_or(0).max(0) as usize;
-            Ok(text(args, 0)
-                .chars()
-                .take(most)
-                .collect::<String>()
-                .as_str()
-                .into_value())
+            Ok(text(args, 0).chars().take(most).collect::<String>().as_str().into_value())
         }),
         ("println", |args| {
             let words: Vec<String> = args.iter().map(ToString::to_string).collect();
             Ok((words.join(" ") + "\n").as_str().into_value())
         }),
     ];
-    all.into_iter()
-        .map(|(name, body)| (name.to_owned(), Arc::new(body) as gotmpl::ValueFunc))
-        .collect()
+    all.into_iter().map(|(name, body)| (name.to_owned(), Arc::new(body) as gotmpl::ValueFunc)).collect()
 }
 
 trait IntoValue {
@@ -263,24 +238,14 @@ mod tests {
             (r#"{{join .Config.Env ", "}}"#, "A=1, B=2"),
             (r#"{{index (split .Name "/") 1}}"#, "web"),
             (r#"{{index .Labels "a"}}"#, "x"),
-            (
-                "{{upper .Name}}{{lower \"ABC\"}}{{title \"ab cd\"}}",
-                "/WEBabcAb Cd",
-            ),
+            ("{{upper .Name}}{{lower \"ABC\"}}{{title \"ab cd\"}}", "/WEBabcAb Cd"),
             ("{{if .State.Running}}up{{else}}down{{end}}", "up"),
             ("{{truncate .Name 3}}|{{pad \"x\" 1 2}}|", "/we| x  |"),
             ("{{len .Config.Env}} {{.None}}", "2 <no value>"),
         ] {
             assert_eq!(run(template, &value), want, "{template}");
         }
-        assert!(
-            run("{{.Nope}}", &value).contains("Nope"),
-            "{}",
-            run("{{.Nope}}", &value)
-        );
-        assert_eq!(
-            run("{{", &value),
-            "! failed to parse template: template: :1: unclosed action"
-        );
+        assert!(run("{{.Nope}}", &value).contains("Nope"), "{}", run("{{.Nope}}", &value));
+        assert_eq!(run("{{", &value), "! failed to parse template: template: :1: unclosed action");
     }
 }

@@ -12,8 +12,6 @@ pub(crate) fn since_unix(seconds: i64, now: Timestamp) -> String {
 
 /// `2026-11-23 23:52:06 +0000 UTC`, in the local zone, as Go prints a time.
 pub(crate) fn go_time(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(
-        |_| "N/A".into(),
-        |at| at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
-    )
+    Timestamp::from_second(seconds)
+        .map_or_else(|_| "N/A".into(), |at| at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string())
 }

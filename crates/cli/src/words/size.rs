@@ -8,9 +8,7 @@ pub(crate) fn parse_binary(text: &str) -> Result<i64, String> {
         return Ok(-1);
     }
     let trimmed = text.trim_end();
-    let digits = trimmed
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(trimmed.len());
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
     let number: f64 = number.parse().map_err(|_| invalid())?;
     let unit = unit.trim_start().to_ascii_lowercase();
@@ -24,11 +22,7 @@ pub(crate) fn parse_binary(text: &str) -> Result<i64, String> {
         _ => return Err(invalid()),
     };
     let bytes = number * 1024_f64.powi(power);
-    if bytes.is_finite() && bytes < 9.2e18 {
-        Ok(bytes as i64)
-    } else {
-        Err(invalid())
-    }
+    if bytes.is_finite() && bytes < 9.2e18 { Ok(bytes as i64) } else { Err(invalid()) }
 }
 
 /// As [`parse_binary`], for flags that have no word for "none".
@@ -65,17 +59,9 @@ fn human(mut value: f64, base: f64, digits: usize, units: &[&str]) -> String {
 
 /// C's `%.{digits}g` for numbers that need no exponent.
 fn significant(value: f64, digits: usize) -> String {
-    let whole = if value.abs() < 1.0 {
-        1
-    } else {
-        value.abs().log10().floor() as usize + 1
-    };
+    let whole = if value.abs() < 1.0 { 1 } else { value.abs().log10().floor() as usize + 1 };
     let text = format!("{value:.*}", digits.saturating_sub(whole));
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -98,18 +84,7 @@ mod tests {
         ] {
             assert_eq!(parse_binary(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "foo",
-            "k",
-            "-5m",
-            "1x",
-            "1bb",
-            "1.2.3",
-            "1i",
-            "1ee",
-            "99999999999p",
-        ] {
+        for text in ["", "foo", "k", "-5m", "1x", "1bb", "1.2.3", "1i", "1ee", "99999999999p"] {
             assert!(parse_binary(text).is_err(), "{text}");
         }
         assert_eq!(parse_positive("foo"), Err("invalid size: 'foo'".into()));

@@ -22,11 +22,7 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Result<String, String> {
 }
 
 fn unix(nanos: i128) -> String {
-    format!(
-        "{}.{:09}",
-        nanos.div_euclid(1_000_000_000),
-        nanos.rem_euclid(1_000_000_000)
-    )
+    format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
 }
 
 #[cfg(test)]

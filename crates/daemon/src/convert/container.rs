@@ -27,11 +27,7 @@ pub(crate) fn summary(container: &Container) -> Summary {
         image_id: image_id(container),
         command: command(&container.words()),
         created: container.created.as_second(),
-        ports: config
-            .exposed_ports
-            .iter()
-            .filter_map(|port| exposed(port))
-            .collect(),
+        ports: config.exposed_ports.iter().filter_map(|port| exposed(port)).collect(),
         labels: config.labels.clone(),
         state: container.state.word().to_owned(),
         status: status(container, Timestamp::now()),
@@ -39,9 +35,7 @@ pub(crate) fn summary(container: &Container) -> Summary {
             network_mode: network_mode(&config.host.network).to_owned(),
             annotations: some(config.host.annotations.clone()),
         },
-        network_settings: SummaryNetworks {
-            networks: networks(container),
-        },
+        network_settings: SummaryNetworks { networks: networks(container) },
         mounts: mount_points(&config.host.binds),
         ..Summary::default()
     }
@@ -67,16 +61,10 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
         platform: "linux".to_owned(),
         exec_ids: (!container.execs.is_empty()).then(|| container.execs.clone()),
         host_config: host_config(container),
-        graph_driver: GraphDriver {
-            data: Some(container.storage.clone()),
-            name: DRIVER.to_owned(),
-        },
+        graph_driver: GraphDriver { data: Some(container.storage.clone()), name: DRIVER.to_owned() },
         mounts: mount_points(&container.config.host.binds),
         config: config(container),
-        network_settings: NetworkSettings {
-            networks: networks(container),
-            ..NetworkSettings::default()
-        },
+        network_settings: NetworkSettings { networks: networks(container), ..NetworkSettings::default() },
         ..Inspect::default()
     }
 }
@@ -85,48 +73,29 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
 pub(crate) const DRIVER: &str = "overlay2";
 
 fn image_id(container: &Container) -> String {
-    container
-        .config
-        .image_id
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default()
+    container.config.image_id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The words, those with spaces in quotes, as Docker shows them.
 fn command(words: &[String]) -> String {
     let quoted = |word: &String| {
-        if word.contains(' ') {
-            format!("'{word}'")
-        } else {
-            word.clone()
-        }
+        if word.contains(' ') { format!("'{word}'") } else { word.clone() }
     };
     let Some((program, arguments)) = words.split_first() else {
         return String::new();
     };
-    std::iter::once(program.clone())
-        .chain(arguments.iter().map(quoted))
-        .collect::<Vec<_>>()
-        .join(" ")
+    std::iter::once(program.clone()).chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
 fn exposed(port: &str) -> Option<Port> {
     let (number, protocol) = port.split_once('/')?;
-    Some(Port {
-        private_port: number.parse().ok()?,
-        kind: protocol.to_owned(),
-        ..Port::default()
-    })
+    Some(Port { private_port: number.parse().ok()?, kind: protocol.to_owned(), ..Port::default() })
 }
 
 fn status(container: &Container, now: Timestamp) -> String {
     let last = &container.last;
     let since = |at: Option<Timestamp>| {
-        at.map_or_else(
-            || "unknown time".to_owned(),
-            |at| time::span(now.as_second() - at.as_second()),
-        )
+        at.map_or_else(|| "unknown time".to_owned(), |at| time::span(now.as_second() - at.as_second()))
     };
     match container.state {
         State::Created => "Created".to_owned(),
@@ -175,10 +144,7 @@ pub(crate) fn network_name(network: &Network) -> &'static str {
 
 fn networks(container: &Container) -> BTreeMap<String, EndpointSettings> {
     let name = network_name(&container.config.host.network);
-    let settings = EndpointSettings {
-        network_id: super::network_id(name),
-        ..EndpointSettings::default()
-    };
+    let settings = EndpointSettings { network_id: super::network_id(name), ..EndpointSettings::default() };
     BTreeMap::from([(name.to_owned(), settings)])
 }
 
@@ -187,11 +153,7 @@ fn mount_points(binds: &[Bind]) -> Vec<MountPoint> {
         kind: "bind".to_owned(),
         source: bind.source.display().to_string(),
         destination: bind.target.clone(),
-        mode: if bind.read_only {
-            "ro".to_owned()
-        } else {
-            String::new()
-        },
+        mode: if bind.read_only { "ro".to_owned() } else { String::new() },
         writable: !bind.read_only,
         propagation: bind.propagation.clone(),
         ..MountPoint::default()
@@ -252,10 +214,7 @@ fn host_config(container: &Container) -> HostConfig {
         log_config: log_config(&host.log),
         network_mode: network_mode(&host.network).to_owned(),
         port_bindings: Some(BTreeMap::new()),
-        restart_policy: RestartPolicy {
-            name: "no".to_owned(),
-            maximum_retry_count: 0,
-        },
+        restart_policy: RestartPolicy { name: "no".to_owned(), maximum_retry_count: 0 },
         auto_remove: host.auto_remove,
         mounts: (!long.is_empty()).then(|| long.into_iter().map(mount).collect()),
         console_size: size.into(),
@@ -267,16 +226,8 @@ fn host_config(container: &Container) -> HostConfig {
         ipc_mode: "private".to_owned(),
         readonly_rootfs: host.read_only_root,
         tmpfs: some(host.tmpfs.iter().cloned().collect()),
-        shm_size: if host.shm_size == 0 {
-            64 << 20
-        } else {
-            host.shm_size as i64
-        },
-        runtime: if host.runtime.is_empty() {
-            "knarr".to_owned()
-        } else {
-            host.runtime.clone()
-        },
+        shm_size: if host.shm_size == 0 { 64 << 20 } else { host.shm_size as i64 },
+        runtime: if host.runtime.is_empty() { "knarr".to_owned() } else { host.runtime.clone() },
         cpu_shares: resources.cpu_shares,
         memory: resources.memory,
         nano_cpus: resources.nano_cpus,
@@ -304,12 +255,7 @@ fn bind_text(bind: &Bind) -> String {
         options.push(&bind.propagation);
     }
     let colon = if options.is_empty() { "" } else { ":" };
-    format!(
-        "{}:{}{colon}{}",
-        bind.source.display(),
-        bind.target,
-        options.join(",")
-    )
+    format!("{}:{}{colon}{}", bind.source.display(), bind.target, options.join(","))
 }
 
 fn mount(bind: &Bind) -> Mount {
@@ -318,10 +264,8 @@ fn mount(bind: &Bind) -> Mount {
         source: bind.source.display().to_string(),
         target: bind.target.clone(),
         read_only: bind.read_only,
-        bind_options: (bind.propagation != "rprivate").then(|| BindOptions {
-            propagation: bind.propagation.clone(),
-            ..BindOptions::default()
-        }),
+        bind_options: (bind.propagation != "rprivate")
+            .then(|| BindOptions { propagation: bind.propagation.clone(), ..BindOptions::default() }),
         ..Mount::default()
     }
 }
@@ -340,10 +284,7 @@ fn log_config(log: &Log) -> LogConfig {
             ("json-file", config)
         }
     };
-    LogConfig {
-        kind: kind.to_owned(),
-        config: Some(config),
-    }
+    LogConfig { kind: kind.to_owned(), config: Some(config) }
 }
 
 #[cfg(test)]
@@ -365,10 +306,7 @@ mod tests {
             created: "2026-11-23T23:52:48.919043928Z".parse().unwrap(),
             config,
             state: State::Running { pid: 7 },
-            last: LastRun {
-                started_at: "2026-11-23T23:52:49.076249486Z".parse().ok(),
-                ..LastRun::default()
-            },
+            last: LastRun { started_at: "2026-11-23T23:52:49.076249486Z".parse().ok(), ..LastRun::default() },
             execs: vec![],
             log_path: None,
             storage: BTreeMap::new(),
@@ -382,16 +320,7 @@ mod tests {
         api::version::adapt(api::Op::ContainerInspect, api::Version(1, 41), &mut ours);
         let theirs: Value =
             serde_json::from_str(include_str!("../../../api/tests/golden/inspect.json")).unwrap();
-        for same in [
-            "Created",
-            "Path",
-            "Args",
-            "Name",
-            "RestartCount",
-            "Driver",
-            "Platform",
-            "ExecIDs",
-        ] {
+        for same in ["Created", "Path", "Args", "Name", "RestartCount", "Driver", "Platform", "ExecIDs"] {
             assert_eq!(ours[same], theirs[same], "{same}");
         }
         for (part, differ) in [
@@ -414,11 +343,7 @@ mod tests {
             ),
         ] {
             let (ours, theirs) = (ours[part].as_object().unwrap(), theirs[part].as_object().unwrap());
-            assert_eq!(
-                ours.keys().collect::<Vec<_>>(),
-                theirs.keys().collect::<Vec<_>>(),
-                "{part}"
-            );
+            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{part}");
             for (name, value) in theirs.iter().filter(|(name, _)| !differ.contains(&name.as_str())) {
                 assert_eq!(&ours[name], value, "{part}.{name}");
             }

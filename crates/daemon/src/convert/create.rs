@@ -8,15 +8,9 @@ use crate::failure::{Failure, Result};
 
 /// Checks and converts the whole request.
 pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
-    let CreateRequest {
-        config,
-        host_config: host,
-        networking_config,
-    } = request;
+    let CreateRequest { config, host_config: host, networking_config } = request;
     if config == Config::default() {
-        return Err(Failure::invalid(
-            "Config cannot be empty in order to create a container",
-        ));
+        return Err(Failure::invalid("Config cannot be empty in order to create a container"));
     }
     refuse(unsupported_config(&config))?;
     refuse(unsupported_host(&host))?;
@@ -111,31 +105,16 @@ fn some<T>(list: Option<&Vec<T>>) -> bool {
 
 fn unsupported_config(config: &Config) -> Asks {
     let has_probe = |probe: &Healthcheck| {
-        let none = probe
-            .test
-            .as_ref()
-            .is_some_and(|test| test.first().is_some_and(|word| word == "NONE"));
+        let none = probe.test.as_ref().is_some_and(|test| test.first().is_some_and(|word| word == "NONE"));
         !none && *probe != Healthcheck::default()
     };
     vec![
-        (
-            "Config.Healthcheck",
-            config.healthcheck.as_ref().is_some_and(has_probe),
-        ),
-        (
-            "Config.Volumes (anonymous volumes)",
-            config.volumes.as_ref().is_some_and(|set| !set.is_empty()),
-        ),
-        (
-            "Config.NetworkDisabled (use the network \"none\")",
-            config.network_disabled,
-        ),
+        ("Config.Healthcheck", config.healthcheck.as_ref().is_some_and(has_probe)),
+        ("Config.Volumes (anonymous volumes)", config.volumes.as_ref().is_some_and(|set| !set.is_empty())),
+        ("Config.NetworkDisabled (use the network \"none\")", config.network_disabled),
         ("Config.MacAddress", !config.mac_address.is_empty()),
         ("Config.OnBuild", some(config.on_build.as_ref())),
-        (
-            "Config.Shell",
-            config.shell.as_ref().is_some_and(|words| !words.0.is_empty()),
-        ),
+        ("Config.Shell", config.shell.as_ref().is_some_and(|words| !words.0.is_empty())),
         ("Config.ArgsEscaped", config.args_escaped),
     ]
 }
@@ -144,27 +123,15 @@ fn unsupported_host(host: &HostConfig) -> Asks {
     let words = |words: &Option<Words>| words.as_ref().is_some_and(|words| !words.0.is_empty());
     let not = |word: &str, fine: &[&str]| !fine.contains(&word);
     vec![
-        (
-            "HostConfig.PortBindings",
-            host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()),
-        ),
+        ("HostConfig.PortBindings", host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty())),
         ("HostConfig.PublishAllPorts", host.publish_all_ports),
-        (
-            "HostConfig.RestartPolicy",
-            not(&host.restart_policy.name, &["", "no"]),
-        ),
-        (
-            "HostConfig.RestartPolicy.MaximumRetryCount",
-            host.restart_policy.maximum_retry_count != 0,
-        ),
+        ("HostConfig.RestartPolicy", not(&host.restart_policy.name, &["", "no"])),
+        ("HostConfig.RestartPolicy.MaximumRetryCount", host.restart_policy.maximum_retry_count != 0),
         ("HostConfig.VolumeDriver", !host.volume_driver.is_empty()),
         ("HostConfig.VolumesFrom", some(host.volumes_from.as_ref())),
         ("HostConfig.CapAdd", words(&host.cap_add)),
         ("HostConfig.CapDrop", words(&host.cap_drop)),
-        (
-            "HostConfig.CgroupnsMode",
-            not(&host.cgroupns_mode, &["", "private"]),
-        ),
+        ("HostConfig.CgroupnsMode", not(&host.cgroupns_mode, &["", "private"])),
         ("HostConfig.Dns", some(host.dns.as_ref())),
         ("HostConfig.DnsOptions", some(host.dns_options.as_ref())),
         ("HostConfig.DnsSearch", some(host.dns_search.as_ref())),
@@ -177,16 +144,10 @@ fn unsupported_host(host: &HostConfig) -> Asks {
         ("HostConfig.PidMode", not(&host.pid_mode, &["", "private"])),
         ("HostConfig.Privileged", host.privileged),
         ("HostConfig.SecurityOpt", some(host.security_opt.as_ref())),
-        (
-            "HostConfig.StorageOpt",
-            host.storage_opt.as_ref().is_some_and(|map| !map.is_empty()),
-        ),
+        ("HostConfig.StorageOpt", host.storage_opt.as_ref().is_some_and(|map| !map.is_empty())),
         ("HostConfig.UTSMode", not(&host.uts_mode, &["", "private"])),
         ("HostConfig.UsernsMode", not(&host.userns_mode, &["", "private"])),
-        (
-            "HostConfig.Sysctls",
-            host.sysctls.as_ref().is_some_and(|map| !map.is_empty()),
-        ),
+        ("HostConfig.Sysctls", host.sysctls.as_ref().is_some_and(|map| !map.is_empty())),
         ("HostConfig.Isolation", not(&host.isolation, &["", "default"])),
         // Null means the engine's own; an empty list would unmask everything.
         ("HostConfig.MaskedPaths", host.masked_paths.is_some()),
@@ -197,40 +158,19 @@ fn unsupported_host(host: &HostConfig) -> Asks {
 fn unsupported_resources(host: &HostConfig) -> Asks {
     vec![
         ("HostConfig.BlkioWeight", host.blkio_weight != 0),
-        (
-            "HostConfig.BlkioWeightDevice",
-            some(host.blkio_weight_device.as_ref()),
-        ),
-        (
-            "HostConfig.BlkioDeviceReadBps",
-            some(host.blkio_device_read_bps.as_ref()),
-        ),
-        (
-            "HostConfig.BlkioDeviceWriteBps",
-            some(host.blkio_device_write_bps.as_ref()),
-        ),
-        (
-            "HostConfig.BlkioDeviceReadIOps",
-            some(host.blkio_device_read_iops.as_ref()),
-        ),
-        (
-            "HostConfig.BlkioDeviceWriteIOps",
-            some(host.blkio_device_write_iops.as_ref()),
-        ),
+        ("HostConfig.BlkioWeightDevice", some(host.blkio_weight_device.as_ref())),
+        ("HostConfig.BlkioDeviceReadBps", some(host.blkio_device_read_bps.as_ref())),
+        ("HostConfig.BlkioDeviceWriteBps", some(host.blkio_device_write_bps.as_ref())),
+        ("HostConfig.BlkioDeviceReadIOps", some(host.blkio_device_read_iops.as_ref())),
+        ("HostConfig.BlkioDeviceWriteIOps", some(host.blkio_device_write_iops.as_ref())),
         ("HostConfig.CpuRealtimePeriod", host.cpu_realtime_period != 0),
         ("HostConfig.CpuRealtimeRuntime", host.cpu_realtime_runtime != 0),
         ("HostConfig.Devices", some(host.devices.as_ref())),
-        (
-            "HostConfig.DeviceCgroupRules",
-            some(host.device_cgroup_rules.as_ref()),
-        ),
+        ("HostConfig.DeviceCgroupRules", some(host.device_cgroup_rules.as_ref())),
         ("HostConfig.DeviceRequests", some(host.device_requests.as_ref())),
         ("HostConfig.KernelMemory", host.kernel_memory != 0),
         ("HostConfig.KernelMemoryTCP", host.kernel_memory_tcp != 0),
-        (
-            "HostConfig.MemorySwappiness",
-            host.memory_swappiness.is_some_and(|value| value != -1),
-        ),
+        ("HostConfig.MemorySwappiness", host.memory_swappiness.is_some_and(|value| value != -1)),
         ("HostConfig.OomKillDisable", host.oom_kill_disable == Some(true)),
         ("HostConfig.Ulimits", some(host.ulimits.as_ref())),
         ("HostConfig.CpuCount", host.cpu_count != 0),
@@ -245,9 +185,7 @@ fn network(mode: &str) -> Result<Network> {
         "" | "default" | "bridge" => Ok(Network::Default),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        other => Err(Failure::unsupported(format!(
-            "the network {other:?} (none and host work)"
-        ))),
+        other => Err(Failure::unsupported(format!("the network {other:?} (none and host work)"))),
     }
 }
 
@@ -256,26 +194,16 @@ fn only_known_networks(networking: &NetworkingConfig, mode: &str) -> Result<()> 
     for (name, settings) in networking.endpoints_config.iter().flatten() {
         let same = name == mode || (network(name)? == network(mode)?);
         if !same {
-            return Err(Failure::unsupported(
-                "NetworkingConfig.EndpointsConfig (several networks)",
-            ));
+            return Err(Failure::unsupported("NetworkingConfig.EndpointsConfig (several networks)"));
         }
         let mut settings = settings.clone().unwrap_or_default();
         // Lists that say nothing.
-        for list in [
-            &mut settings.links,
-            &mut settings.aliases,
-            &mut settings.dns_names,
-        ] {
+        for list in [&mut settings.links, &mut settings.aliases, &mut settings.dns_names] {
             if list.as_ref().is_some_and(Vec::is_empty) {
                 *list = None;
             }
         }
-        if settings
-            .driver_opts
-            .as_ref()
-            .is_some_and(std::collections::BTreeMap::is_empty)
-        {
+        if settings.driver_opts.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
             settings.driver_opts = None;
         }
         if settings != api::container::EndpointSettings::default() {
@@ -292,9 +220,7 @@ fn log(config: LogConfig) -> Result<Log> {
         "" | "json-file" => {}
         "none" => return Ok(Log::None),
         other => {
-            return Err(Failure::unsupported(format!(
-                "the log driver {other:?} (json-file and none work)"
-            )));
+            return Err(Failure::unsupported(format!("the log driver {other:?} (json-file and none work)")));
         }
     }
     let (mut size, mut files) = (0, 1);
@@ -310,19 +236,14 @@ fn log(config: LogConfig) -> Result<Log> {
                 return Err(Failure::unsupported(format!("the log option {name}")));
             }
             _ => {
-                return Err(Failure::invalid(format!(
-                    "unknown log opt '{name}' for json-file log driver"
-                )));
+                return Err(Failure::invalid(format!("unknown log opt '{name}' for json-file log driver")));
             }
         }
     }
     if files < 1 {
         return Err(Failure::invalid("max-file cannot be less than 1"));
     }
-    Ok(Log::JsonFile {
-        max_size: size,
-        max_files: files,
-    })
+    Ok(Log::JsonFile { max_size: size, max_files: files })
 }
 
 /// `80` is `80/tcp`.
@@ -333,9 +254,7 @@ fn ports(ports: impl Iterator<Item = String>) -> Result<Vec<String>> {
         let known = matches!(protocol.as_str(), "tcp" | "udp" | "sctp");
         match number.parse::<u16>() {
             Ok(number) if known && number > 0 => Ok(format!("{number}/{protocol}")),
-            _ => Err(Failure::invalid(format!(
-                "invalid port {text:?} in Config.ExposedPorts"
-            ))),
+            _ => Err(Failure::invalid(format!("invalid port {text:?} in Config.ExposedPorts"))),
         }
     };
     ports.map(port).collect()
@@ -375,10 +294,7 @@ mod tests {
         assert!(config.host.binds[0].read_only && config.host.binds[0].create_source);
         let with_default_network = r#"{"Image":"bb","HostConfig":{"NetworkMode":"default","MemorySwappiness":-1},
             "NetworkingConfig":{"EndpointsConfig":{"default":{"IPAMConfig":null,"MacAddress":"","DNSNames":null}}}}"#;
-        assert_eq!(
-            convert(with_default_network).unwrap().host.network,
-            Network::Default
-        );
+        assert_eq!(convert(with_default_network).unwrap().host.network, Network::Default);
     }
 
     #[test]
@@ -396,24 +312,15 @@ mod tests {
             ("BlkioWeight", "10"),
             ("MemorySwappiness", "0"),
         ] {
-            let (status, text) = refused(&format!(
-                r#"{{"Image":"bb","HostConfig":{{"{member}":{value}}}}}"#
-            ));
+            let (status, text) = refused(&format!(r#"{{"Image":"bb","HostConfig":{{"{member}":{value}}}}}"#));
             assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{member}");
-            let named = text
-                .to_ascii_lowercase()
-                .contains(&format!("hostconfig.{}", member.to_ascii_lowercase()));
+            let named =
+                text.to_ascii_lowercase().contains(&format!("hostconfig.{}", member.to_ascii_lowercase()));
             assert!(named, "{text}");
         }
+        assert!(refused(r#"{"Image":"bb","Volumes":{"/data":{}}}"#).1.contains("Config.Volumes"));
         assert!(
-            refused(r#"{"Image":"bb","Volumes":{"/data":{}}}"#)
-                .1
-                .contains("Config.Volumes")
-        );
-        assert!(
-            refused(r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"}}"#)
-                .1
-                .contains("network \"web\"")
+            refused(r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"}}"#).1.contains("network \"web\"")
         );
         let two = r#"{"Image":"bb","HostConfig":{"NetworkMode":"host"},"NetworkingConfig":{"EndpointsConfig":{"none":{}}}}"#;
         assert!(refused(two).1.contains("several networks"));
@@ -426,18 +333,12 @@ mod tests {
     fn docker_s_own_errors() {
         for (json, text) in [
             ("{}", "Config cannot be empty in order to create a container"),
-            (
-                r#"{"Image":"b","Env":["=x"]}"#,
-                "invalid environment variable: =x",
-            ),
+            (r#"{"Image":"b","Env":["=x"]}"#, "invalid environment variable: =x"),
             (
                 r#"{"Image":"b","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"foo":"1"}}}}"#,
                 "unknown log opt 'foo' for json-file log driver",
             ),
-            (
-                r#"{"Image":"b","HostConfig":{"ShmSize":-1}}"#,
-                "SHM size can not be less than 0",
-            ),
+            (r#"{"Image":"b","HostConfig":{"ShmSize":-1}}"#, "SHM size can not be less than 0"),
         ] {
             assert_eq!(refused(json), (StatusCode::BAD_REQUEST, text.to_owned()));
         }
@@ -450,13 +351,7 @@ mod tests {
                 .map(|config| config.host.log)
         };
         let both = log(r#"{"Config":{"max-size":"10m","max-file":"3"}}"#).unwrap();
-        assert_eq!(
-            both,
-            Log::JsonFile {
-                max_size: 10 << 20,
-                max_files: 3
-            }
-        );
+        assert_eq!(both, Log::JsonFile { max_size: 10 << 20, max_files: 3 });
         assert_eq!(log(r#"{"Type":"none"}"#).unwrap(), Log::None);
         assert!(log(r#"{"Type":"syslog"}"#).is_err() && log(r#"{"Config":{"max-file":"0"}}"#).is_err());
         let config = convert(r#"{"Image":"b","ExposedPorts":{"80":{},"53/UDP":{}}}"#).unwrap();

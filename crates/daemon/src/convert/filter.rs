@@ -15,15 +15,7 @@ pub(crate) struct Containers {
     since: Option<Timestamp>,
 }
 
-const STATES: &[&str] = &[
-    "created",
-    "running",
-    "paused",
-    "restarting",
-    "removing",
-    "exited",
-    "dead",
-];
+const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
 impl Containers {
     /// Checks the filters and resolves the names in them.
@@ -34,33 +26,18 @@ impl Containers {
         ])?;
         let bad =
             |name: &str, value: &str| Failure::from(Invalid(format!("invalid filter '{name}={value}'")));
-        if let Some(value) = filters
-            .values("status")
-            .iter()
-            .find(|value| !STATES.contains(&value.as_str()))
-        {
+        if let Some(value) = filters.values("status").iter().find(|value| !STATES.contains(&value.as_str())) {
             return Err(bad("status", value));
         }
-        if let Some(value) = filters
-            .values("exited")
-            .iter()
-            .find(|value| value.parse::<i32>().is_err())
-        {
+        if let Some(value) = filters.values("exited").iter().find(|value| value.parse::<i32>().is_err()) {
             return Err(bad("exited", value));
         }
         let healths = ["none", "starting", "healthy", "unhealthy"];
-        if let Some(value) = filters
-            .values("health")
-            .iter()
-            .find(|value| !healths.contains(&value.as_str()))
+        if let Some(value) = filters.values("health").iter().find(|value| !healths.contains(&value.as_str()))
         {
             return Err(bad("health", value));
         }
-        if let Some(pattern) = filters
-            .values("name")
-            .iter()
-            .find(|pattern| pattern.contains(EXPRESSION))
-        {
+        if let Some(pattern) = filters.values("name").iter().find(|pattern| pattern.contains(EXPRESSION)) {
             return Err(Failure::unsupported(format!(
                 "regular expressions in the filter name ({pattern:?}; ^ and $ at its ends work)"
             )));
@@ -74,24 +51,14 @@ impl Containers {
         }
         let created = |name| -> Result<Option<Timestamp>> {
             let key = filters.values(name).first();
-            Ok(key
-                .map(|key| engine.inspect(key))
-                .transpose()?
-                .map(|container| container.created))
+            Ok(key.map(|key| engine.inspect(key)).transpose()?.map(|container| container.created))
         };
-        Ok(Self {
-            ancestors,
-            before: created("before")?,
-            since: created("since")?,
-            filters: filters.clone(),
-        })
+        Ok(Self { ancestors, before: created("before")?, since: created("since")?, filters: filters.clone() })
     }
 
     /// Whether the filters ask for a state, so that ended containers count too.
     pub(crate) fn any_state(&self) -> bool {
-        ["status", "exited"]
-            .iter()
-            .any(|name| !self.filters.values(name).is_empty())
+        ["status", "exited"].iter().any(|name| !self.filters.values(name).is_empty())
             || self.before.is_some()
             || self.since.is_some()
     }
@@ -99,29 +66,17 @@ impl Containers {
     pub(crate) fn matches(&self, container: &Container) -> bool {
         let filters = &self.filters;
         let config = &container.config;
-        let image = config
-            .image_id
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let image = config.image_id.as_ref().map(ToString::to_string).unwrap_or_default();
         let ended = matches!(container.state, State::Exited | State::Dead);
         let network = network_name(&config.host.network);
         filters.any("id", |id| container.id.starts_with(id))
             && filters.any("name", |pattern| name_matches(pattern, &container.name))
             && filters.any("status", |status| status == container.state.word())
-            && filters.any("exited", |code| {
-                ended && code.parse() == Ok(container.last.exit_code)
-            })
+            && filters.any("exited", |code| ended && code.parse() == Ok(container.last.exit_code))
             && filters.any("health", |health| health == "none")
-            && filters.any("network", |name| {
-                name == network || name == super::network_id(network)
-            })
+            && filters.any("network", |name| name == network || name == super::network_id(network))
             && filters.any("volume", |path| {
-                config
-                    .host
-                    .binds
-                    .iter()
-                    .any(|bind| bind.target == path || bind.source.as_os_str() == path)
+                config.host.binds.iter().any(|bind| bind.target == path || bind.source.as_os_str() == path)
             })
             && filters.labels("label", &config.labels)
             && (filters.values("ancestor").is_empty() || self.ancestors.contains(&image))
@@ -135,12 +90,8 @@ const EXPRESSION: &[char] = &['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', 
 
 /// Anywhere in the name, unless tied to its ends; with or without Docker's slash.
 fn name_matches(pattern: &str, name: &str) -> bool {
-    let (start, pattern) = pattern
-        .strip_prefix('^')
-        .map_or((false, pattern), |rest| (true, rest));
-    let (end, pattern) = pattern
-        .strip_suffix('$')
-        .map_or((false, pattern), |rest| (true, rest));
+    let (start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+    let (end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |rest| (true, rest));
     let fits = |name: &str| match (start, end) {
         (true, true) => name == pattern,
         (true, false) => name.starts_with(pattern),
@@ -161,11 +112,7 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) async fn new(engine: &Engine, filters: &Filters) -> Result<Self> {
         filters.only(&["before", "dangling", "label", "reference", "since", "until"])?;
-        if let Some(value) = filters
-            .values("dangling")
-            .iter()
-            .find(|value| boolean(value).is_none())
-        {
+        if let Some(value) = filters.values("dangling").iter().find(|value| boolean(value).is_none()) {
             return Err(Failure::invalid(format!("invalid filter 'dangling={value}'")));
         }
         let mut bounds = [None, None];
@@ -182,23 +129,27 @@ impl Images {
         })
     }
 
+    /// The image with those of its names that were asked for.
+    pub(crate) fn narrowed(&self, image: &Image) -> Image {
+        let asked = |name: &oci::Reference| self.filters.any("reference", |pattern| is_called(name, pattern));
+        Image { names: image.names.iter().filter(|name| asked(name)).cloned().collect(), ..image.clone() }
+    }
+
     pub(crate) fn matches(&self, image: &Image) -> bool {
         let created = image::created(image);
-        let named = |pattern: &str| {
-            image
-                .names
-                .iter()
-                .any(|name| glob(pattern, &name.familiar_name()) || glob(pattern, &name.familiar()))
-        };
+        let named = |pattern: &str| image.names.iter().any(|name| is_called(name, pattern));
         self.filters.any("reference", named)
-            && self
-                .filters
-                .any("dangling", |value| boolean(value) == Some(image.names.is_empty()))
+            && self.filters.any("dangling", |value| boolean(value) == Some(image.names.is_empty()))
             && self.filters.labels("label", &image.config.config.labels)
             && self.before.is_none_or(|before| created < Some(before))
             && self.since.is_none_or(|since| created > Some(since))
             && self.until.is_none_or(|until| created < Some(until))
     }
+}
+
+/// `busybox`, `busybox:1`, `*/busybox*`, as people write names.
+fn is_called(name: &oci::Reference, pattern: &str) -> bool {
+    glob(pattern, &name.familiar_name()) || glob(pattern, &name.familiar())
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -236,13 +187,9 @@ mod tests {
 
     #[test]
     fn names_match_with_and_without_ties() {
-        for (pattern, fits) in [
-            ("web", true),
-            ("^web1$", true),
-            ("^/web1$", true),
-            ("^eb", false),
-            ("eb1$", true),
-        ] {
+        for (pattern, fits) in
+            [("web", true), ("^web1$", true), ("^/web1$", true), ("^eb", false), ("eb1$", true)]
+        {
             assert_eq!(name_matches(pattern, "web1"), fits, "{pattern}");
         }
     }

@@ -48,19 +48,11 @@ fn size(image: &Image) -> i64 {
 }
 
 fn tags(image: &Image) -> Vec<String> {
-    image
-        .names
-        .iter()
-        .filter(|name| name.tag().is_some())
-        .map(oci::Reference::familiar)
-        .collect()
+    image.names.iter().filter(|name| name.tag().is_some()).map(oci::Reference::familiar).collect()
 }
 
 fn digests(image: &Image) -> Vec<String> {
-    let with_digest = image
-        .names
-        .iter()
-        .filter(|name| name.tag().is_none() && name.digest().is_some());
+    let with_digest = image.names.iter().filter(|name| name.tag().is_none() && name.digest().is_some());
     with_digest.map(oci::Reference::familiar).collect()
 }
 
@@ -71,11 +63,7 @@ pub(crate) fn inspect(image: &Image) -> Inspect {
         id: image.id.to_string(),
         repo_tags: tags(image),
         repo_digests: digests(image),
-        comment: said
-            .history
-            .last()
-            .map(|step| step.comment.clone())
-            .unwrap_or_default(),
+        comment: said.history.last().map(|step| step.comment.clone()).unwrap_or_default(),
         created: time::go(created(image)),
         author: said.author.clone(),
         config: Some(config(&said.config)),
@@ -83,10 +71,7 @@ pub(crate) fn inspect(image: &Image) -> Inspect {
         variant: said.variant.clone().unwrap_or_default(),
         os: said.os.clone(),
         size: size(image),
-        graph_driver: GraphDriver {
-            data: Some(BTreeMap::new()),
-            name: DRIVER.to_owned(),
-        },
+        graph_driver: GraphDriver { data: Some(BTreeMap::new()), name: DRIVER.to_owned() },
         root_fs: RootFs {
             kind: "layers".to_owned(),
             layers: said.rootfs.diff_ids.iter().map(ToString::to_string).collect(),

@@ -28,9 +28,7 @@ pub(crate) fn all(binds: &[String], mounts: Vec<Mount>, tmpfs: Pairs) -> Result<
                 return Err(Failure::unsupported(format!("mounts of type {}", mount.kind)));
             }
             other => {
-                return Err(Failure::invalid(format!(
-                    "invalid mount config: unknown mount type {other:?}"
-                )));
+                return Err(Failure::invalid(format!("invalid mount config: unknown mount type {other:?}")));
             }
         }
     }
@@ -57,9 +55,7 @@ fn same(one: &str, other: &str) -> bool {
 /// A target stands inside the root, below it.
 fn check_target(target: &str) -> std::result::Result<(), String> {
     if !target.starts_with('/') {
-        return Err(format!(
-            "invalid mount path: '{target}' mount path must be absolute"
-        ));
+        return Err(format!("invalid mount path: '{target}' mount path must be absolute"));
     }
     if same(target, "/") {
         return Err("invalid specification: destination can't be '/'".to_owned());
@@ -118,10 +114,7 @@ fn bind_options(options: &str) -> Result<(bool, String)> {
 }
 
 fn field(mount: &Mount, name: &str, why: &str) -> Failure {
-    let text = format!(
-        "invalid mount config for type \"{}\": field {name} {why}",
-        mount.kind
-    );
+    let text = format!("invalid mount config for type \"{}\": field {name} {why}", mount.kind);
     Failure::invalid(text)
 }
 
@@ -165,18 +158,14 @@ fn bind_mount(mount: Mount) -> Result<Bind> {
         ("ReadOnlyForceRecursive", read_only_force_recursive),
     ] {
         if asked {
-            return Err(Failure::unsupported(format!(
-                "HostConfig.Mounts.BindOptions.{name}"
-            )));
+            return Err(Failure::unsupported(format!("HostConfig.Mounts.BindOptions.{name}")));
         }
     }
     let propagation = match propagation.as_str() {
         "" => DEFAULT_PROPAGATION.to_owned(),
         word if PROPAGATIONS.contains(&word) => propagation,
         _ => {
-            return Err(Failure::invalid(format!(
-                "invalid propagation mode {propagation:?}"
-            )));
+            return Err(Failure::invalid(format!("invalid propagation mode {propagation:?}")));
         }
     };
     Ok(Bind {
@@ -193,11 +182,7 @@ fn tmpfs_mount(mount: Mount) -> Result<Tmpfs> {
     if !mount.source.is_empty() {
         return Err(field(&mount, "Source", "must not be specified"));
     }
-    let TmpfsOptions {
-        size_bytes,
-        mode,
-        options,
-    } = mount.tmpfs_options.unwrap_or_default();
+    let TmpfsOptions { size_bytes, mode, options } = mount.tmpfs_options.unwrap_or_default();
     let mut words = Vec::new();
     if mount.read_only {
         words.push("ro".to_owned());
@@ -226,10 +211,7 @@ mod tests {
         assert_eq!((plain.source.to_str(), plain.target.as_str()), (Some("/a"), "/b"));
         assert_eq!((plain.read_only, plain.propagation.as_str()), (false, "rprivate"));
         let options = one("/a:/b:ro,rshared").unwrap();
-        assert_eq!(
-            (options.read_only, options.propagation.as_str()),
-            (true, "rshared")
-        );
+        assert_eq!((options.read_only, options.propagation.as_str()), (true, "rshared"));
         for (text, error) in [
             (
                 "/x:y",
@@ -261,22 +243,13 @@ mod tests {
         .unwrap();
         assert!(binds[0].read_only && !binds[0].create_source);
         assert_eq!(tmpfs, [("/t".to_owned(), "size=65536,mode=1777".to_owned())]);
-        assert!(
-            mounts(r#"[{"Type":"volume","Source":"v","Target":"/b"}]"#)
-                .unwrap_err()
-                .contains("volumes")
-        );
+        assert!(mounts(r#"[{"Type":"volume","Source":"v","Target":"/b"}]"#).unwrap_err().contains("volumes"));
         assert!(
             mounts(r#"[{"Type":"bind","Source":"/a"}]"#)
                 .unwrap_err()
                 .contains("field Target must not be empty")
         );
-        let twice = all(
-            &["/a:/t".into()],
-            vec![],
-            Pairs::from([("/t/".into(), String::new())]),
-        )
-        .unwrap_err();
+        let twice = all(&["/a:/t".into()], vec![], Pairs::from([("/t/".into(), String::new())])).unwrap_err();
         assert_eq!(twice.message, "Duplicate mount point: /t");
     }
 }

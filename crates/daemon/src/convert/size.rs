@@ -3,9 +3,7 @@
 /// `10m`, `1.5GiB`, `512`: bytes in powers of 1024, as Docker reads them.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..digits].parse().ok()?;
     let power = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -23,13 +21,9 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 mod tests {
     #[test]
     fn docker_sizes() {
-        for (text, bytes) in [
-            ("512", 512),
-            ("10m", 10 << 20),
-            ("1.5k", 1536),
-            ("2 GiB", 2 << 30),
-            ("1KB", 1024),
-        ] {
+        for (text, bytes) in
+            [("512", 512), ("10m", 10 << 20), ("1.5k", 1536), ("2 GiB", 2 << 30), ("1KB", 1024)]
+        {
             assert_eq!(super::parse(text), Some(bytes), "{text}");
         }
         for bad in ["", "x", "m", "-1", "1x", "1 0"] {

@@ -10,11 +10,8 @@ pub(crate) fn parse(text: &str) -> Result<Option<Timestamp>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let invalid = || {
-        Failure::invalid(format!(
-            "invalid timestamp {text:?}: want seconds since 1970 or RFC 3339"
-        ))
-    };
+    let invalid =
+        || Failure::invalid(format!("invalid timestamp {text:?}: want seconds since 1970 or RFC 3339"));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     let Ok(seconds) = seconds.parse::<i64>() else {
         return text.parse().map(Some).map_err(|_| invalid());
@@ -23,9 +20,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Timestamp>> {
         return Err(invalid());
     }
     let nanoseconds: i32 = format!("{fraction:0<9}").parse().map_err(|_| invalid())?;
-    Timestamp::new(seconds, nanoseconds)
-        .map(Some)
-        .map_err(|_| invalid())
+    Timestamp::new(seconds, nanoseconds).map(Some).map_err(|_| invalid())
 }
 
 /// The `until` filter of prune: a time, or a span before now (`24h`, `1h30m`).
@@ -80,17 +75,11 @@ mod tests {
         assert_eq!(second("0").as_deref(), Some("1970-01-01T00:00:00Z"));
         assert_eq!(second("1795477936").as_deref(), Some("2026-11-23T23:52:16Z"));
         assert_eq!(second("1795477936.5").as_deref(), Some("2026-11-23T23:52:16.5Z"));
-        assert_eq!(
-            second("2026-11-23T23:52:16.5Z").as_deref(),
-            Some("2026-11-23T23:52:16.5Z")
-        );
+        assert_eq!(second("2026-11-23T23:52:16.5Z").as_deref(), Some("2026-11-23T23:52:16.5Z"));
         for bad in ["yesterday", "1.x", "1.1234567890", "99999999999999999"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(
-            fixed("2026-11-23T23:52:16.5Z".parse().unwrap()),
-            "2026-11-23T23:52:16.500000000Z"
-        );
+        assert_eq!(fixed("2026-11-23T23:52:16.5Z".parse().unwrap()), "2026-11-23T23:52:16.500000000Z");
         assert_eq!(go(None), "0001-01-01T00:00:00Z");
     }
 

@@ -15,27 +15,14 @@ use crate::{
 };
 
 pub(super) async fn create(call: Call) -> Result<Reply> {
-    let Call {
-        door,
-        op: _,
-        query,
-        headers,
-        body,
-        ..
-    } = call;
+    let Call { door, op: _, query, headers, body, .. } = call;
     let name = query.get("name").trim_start_matches('/');
     body::must_be_json(&headers)?;
     let request = CreateRequest::decode(&body::whole(body).await?)?;
     convert::check_platform(query.get("platform"))?;
     let config = convert::create::config(request)?;
-    let created = door
-        .engine
-        .create((!name.is_empty()).then_some(name), config)
-        .await?;
-    let answer = CreateResponse {
-        id: created.id,
-        warnings: created.warnings,
-    };
+    let created = door.engine.create((!name.is_empty()).then_some(name), config).await?;
+    let answer = CreateResponse { id: created.id, warnings: created.warnings };
     Ok(body::reply(StatusCode::CREATED, api::JSON, body::line(&answer)))
 }
 
@@ -49,10 +36,7 @@ pub(super) async fn list(call: Call) -> Result<Reply> {
     if let Ok(limit @ 1..) = usize::try_from(limit) {
         shown.truncate(limit);
     }
-    let mut lines: Vec<_> = shown
-        .iter()
-        .map(|container| convert::container::summary(container))
-        .collect();
+    let mut lines: Vec<_> = shown.iter().map(|container| convert::container::summary(container)).collect();
     if call.query.flag("size") {
         for line in &mut lines {
             line.size_rw = size(call.engine(), &line.id).await?;
@@ -113,9 +97,7 @@ fn signal(call: &Call) -> Option<&str> {
 }
 
 pub(super) async fn kill(call: Call) -> Result<Reply> {
-    call.engine()
-        .kill(&call.name, signal(&call).unwrap_or("KILL"))
-        .await?;
+    call.engine().kill(&call.name, signal(&call).unwrap_or("KILL")).await?;
     Ok(body::empty(StatusCode::NO_CONTENT))
 }
 
@@ -181,10 +163,7 @@ pub(super) async fn prune(call: Call) -> Result<Reply> {
         // One that started meanwhile stays.
         if call.engine().remove(&container.id, false).await.is_ok() {
             pruned.space_reclaimed += bytes;
-            pruned
-                .containers_deleted
-                .get_or_insert_default()
-                .push(container.id.clone());
+            pruned.containers_deleted.get_or_insert_default().push(container.id.clone());
         }
     }
     call.json(StatusCode::OK, &pruned)

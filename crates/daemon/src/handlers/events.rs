@@ -18,10 +18,7 @@ use crate::{
 
 /// The past since `since`, then the present until `until`; without `since` only the present.
 pub(super) async fn events(call: Call) -> Result<Reply> {
-    let (since, until) = (
-        time::parse(call.query.get("since"))?,
-        time::parse(call.query.get("until"))?,
-    );
+    let (since, until) = (time::parse(call.query.get("since"))?, time::parse(call.query.get("until"))?);
     let filters = call.query.filters()?;
     filters.only(&[
         "config",
@@ -41,16 +38,8 @@ pub(super) async fn events(call: Call) -> Result<Reply> {
     ])?;
     // Subscribed first, so that nothing falls between past and present.
     let live = call.engine().events();
-    let recent = if since.is_some() {
-        call.engine().recent_events()
-    } else {
-        Vec::new()
-    };
-    let show = Show {
-        filters,
-        since,
-        until,
-    };
+    let recent = if since.is_some() { call.engine().recent_events() } else { Vec::new() };
+    let show = Show { filters, since, until };
     let (sender, body) = body::channel(16);
     let door = call.door;
     tokio::spawn(async move {
@@ -138,11 +127,9 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         && filters.any("image", image_of)
         && filters.any("scope", |scope| scope == "local")
         && filters.labels("label", &event.attributes)
-        && [
-            "config", "daemon", "network", "node", "plugin", "secret", "service", "volume",
-        ]
-        .iter()
-        .all(|other| filters.any(other, |name| this(other, name)))
+        && ["config", "daemon", "network", "node", "plugin", "secret", "service", "volume"]
+            .iter()
+            .all(|other| filters.any(other, |name| this(other, name)))
 }
 
 fn without_tag(name: &str) -> &str {
@@ -158,17 +145,10 @@ fn line(event: Event) -> Line {
     Line {
         status: event.action.clone(),
         id: event.id.clone(),
-        from: if event.kind == "container" {
-            image.unwrap_or_default()
-        } else {
-            String::new()
-        },
+        from: if event.kind == "container" { image.unwrap_or_default() } else { String::new() },
         kind: event.kind.to_owned(),
         action: event.action,
-        actor: Actor {
-            id: event.id,
-            attributes: event.attributes,
-        },
+        actor: Actor { id: event.id, attributes: event.attributes },
         scope: "local".to_owned(),
         time: event.at.as_second(),
         time_nano: event.at.as_nanosecond() as i64,
@@ -203,24 +183,14 @@ mod tests {
             (r#"{"event":["exec"]}"#, false),
             (r#"{"network":["c1"]}"#, false),
         ] {
-            assert_eq!(
-                matches(&Filters::parse(filters).unwrap(), &event()),
-                shown,
-                "{filters}"
-            );
+            assert_eq!(matches(&Filters::parse(filters).unwrap(), &event()), shown, "{filters}");
         }
     }
 
     #[test]
     fn lines_repeat_the_actor() {
         let line = line(event());
-        assert_eq!(
-            (line.status.as_str(), line.from.as_str()),
-            ("exec_create: sh", "bb:latest")
-        );
-        assert_eq!(
-            (line.time, line.time_nano),
-            (1_795_477_936, 1_795_477_936_500_000_000)
-        );
+        assert_eq!((line.status.as_str(), line.from.as_str()), ("exec_create: sh", "bb:latest"));
+        assert_eq!((line.time, line.time_nano), (1_795_477_936, 1_795_477_936_500_000_000));
     }
 }

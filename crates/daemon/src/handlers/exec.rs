@@ -42,23 +42,11 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
         },
     };
     let id = call.door.engine.exec_create(&call.name, config)?;
-    Ok(body::reply(
-        StatusCode::CREATED,
-        api::JSON,
-        body::line(&Created { id }),
-    ))
+    Ok(body::reply(StatusCode::CREATED, api::JSON, body::line(&Created { id })))
 }
 
 pub(super) async fn start(call: Call) -> Result<Reply> {
-    let Call {
-        door,
-        version,
-        name,
-        headers,
-        body,
-        upgrade,
-        ..
-    } = call;
+    let Call { door, version, name, headers, body, upgrade, .. } = call;
     let engine = &door.engine;
     let exec = engine.exec_inspect(&name)?;
     // With an upgrade the body is the request, without one it ends where the input would begin.
@@ -70,9 +58,7 @@ pub(super) async fn start(call: Call) -> Result<Reply> {
     let streams = match engine.exec_start(&name, Some(exec.config.attach)).await {
         Ok(Some(streams)) => streams,
         Ok(None) => {
-            return Err(Failure::internal(format!(
-                "exec {name} was started without its streams"
-            )));
+            return Err(Failure::internal(format!("exec {name} was started without its streams")));
         }
         Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => return Err(error.into()),
         // Docker switches to the stream before it tries, so its clients look there for what went wrong.

@@ -27,10 +27,9 @@ pub(super) async fn list(call: Call) -> Result<Reply> {
         .iter()
         .filter(|image| wanted.matches(image))
         .map(|image| {
-            let of_it = containers
-                .iter()
-                .filter(|container| container.config.image_id.as_ref() == Some(&image.id));
-            convert::image::summary(image, of_it.count() as i64)
+            let of_it =
+                containers.iter().filter(|container| container.config.image_id.as_ref() == Some(&image.id));
+            convert::image::summary(&wanted.narrowed(image), of_it.count() as i64)
         })
         .collect();
     call.json(StatusCode::OK, &lines)
@@ -53,29 +52,16 @@ pub(super) async fn tag(call: Call) -> Result<Reply> {
 }
 
 fn with_tag(name: &str, tag: &str) -> String {
-    if tag.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{name}:{tag}")
-    }
+    if tag.is_empty() { name.to_owned() } else { format!("{name}:{tag}") }
 }
 
 pub(super) async fn delete(call: Call) -> Result<Reply> {
-    let removed = call
-        .engine()
-        .remove_image(&call.name, call.query.flag("force"))
-        .await?;
+    let removed = call.engine().remove_image(&call.name, call.query.flag("force")).await?;
     let lines: Vec<_> = removed
         .into_iter()
         .map(|removed| match removed {
-            RemovedImage::Untagged(untagged) => Deleted {
-                untagged,
-                ..Deleted::default()
-            },
-            RemovedImage::Deleted(deleted) => Deleted {
-                deleted,
-                ..Deleted::default()
-            },
+            RemovedImage::Untagged(untagged) => Deleted { untagged, ..Deleted::default() },
+            RemovedImage::Deleted(deleted) => Deleted { deleted, ..Deleted::default() },
         })
         .collect();
     call.json(StatusCode::OK, &lines)
@@ -91,10 +77,7 @@ pub(super) async fn load(call: Call) -> Result<Reply> {
         let texts = if names.is_empty() {
             vec![format!("Loaded image ID: {}\n", image.id)]
         } else {
-            names
-                .into_iter()
-                .map(|name| format!("Loaded image: {name}\n"))
-                .collect()
+            names.into_iter().map(|name| format!("Loaded image: {name}\n")).collect()
         };
         for text in texts {
             lines.extend_from_slice(&body::line(&Progress::stream(text)));
@@ -116,9 +99,7 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
         "-" => {}
         "" => return Err(Failure::invalid("either fromImage or fromSrc is needed")),
         _ => {
-            return Err(Failure::unsupported(
-                "importing from a URL (send the archive instead: fromSrc=-)",
-            ));
+            return Err(Failure::unsupported("importing from a URL (send the archive instead: fromSrc=-)"));
         }
     }
     convert::check_platform(query.get("platform"))?;
@@ -127,11 +108,7 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
         None
     } else {
         let parsed: std::result::Result<oci::Reference, _> = name.parse();
-        Some(
-            parsed
-                .map_err(|error| Failure::invalid(error.to_string()))?
-                .with_default_tag(),
-        )
+        Some(parsed.map_err(|error| Failure::invalid(error.to_string()))?.with_default_tag())
     };
     let how = Import {
         name,
@@ -140,9 +117,5 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
         platform: None,
     };
     let image = call.door.engine.import(Reader::new(call.body), how).await?;
-    Ok(body::reply(
-        StatusCode::OK,
-        api::JSON,
-        body::line(&Progress::status(image.id.to_string())),
-    ))
+    Ok(body::reply(StatusCode::OK, api::JSON, body::line(&Progress::status(image.id.to_string()))))
 }

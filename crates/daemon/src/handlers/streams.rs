@@ -16,15 +16,7 @@ use crate::{
 /// Attaches to the past (`logs`), the present (`stream`), or both without a seam: the log is read up to now, the
 /// streams are joined from now.
 pub(super) async fn attach(call: Call) -> Result<Reply> {
-    let Call {
-        door,
-        version,
-        name,
-        query,
-        body,
-        upgrade,
-        ..
-    } = call;
+    let Call { door, version, name, query, body, upgrade, .. } = call;
     let engine = &door.engine;
     let container = engine.inspect(&name)?;
     let (past, present) = (query.flag("logs"), query.flag("stream"));
@@ -70,19 +62,13 @@ pub(super) async fn logs(call: Call) -> Result<Reply> {
         tail: query.get("tail").parse().ok(),
     };
     if !asked.stdout && !asked.stderr {
-        return Err(Failure::invalid(
-            "Bad parameters: you must choose at least one stream",
-        ));
+        return Err(Failure::invalid("Bad parameters: you must choose at least one stream"));
     }
     let (timestamps, details) = (query.flag("timestamps"), query.flag("details"));
     let prefix = move |line: &LogLine| {
         // Nothing is logged beside the line yet, so the details are empty.
         let details = if details { " " } else { "" };
-        let at = if timestamps {
-            time::fixed(line.at) + " "
-        } else {
-            String::new()
-        };
+        let at = if timestamps { time::fixed(line.at) + " " } else { String::new() };
         at + details
     };
     let lines = call.engine().logs(&container.id, asked)?;

@@ -50,9 +50,7 @@ pub(super) async fn version(call: Call) -> Result<Reply> {
     .map(|(name, value)| (name.to_owned(), value.clone()))
     .into();
     let answer = api::system::Version {
-        platform: Platform {
-            name: "knarr".to_owned(),
-        },
+        platform: Platform { name: "knarr".to_owned() },
         components: vec![Component {
             name: "Engine".to_owned(),
             version: own.clone(),
@@ -72,12 +70,8 @@ pub(super) async fn version(call: Call) -> Result<Reply> {
 pub(super) async fn info(call: Call) -> Result<Reply> {
     let facts = call.engine().info().await?;
     let containers = call.engine().list();
-    let count = |fits: fn(&State) -> bool| {
-        containers
-            .iter()
-            .filter(|container| fits(&container.state))
-            .count()
-    };
+    let count =
+        |fits: fn(&State) -> bool| containers.iter().filter(|container| fits(&container.state)).count();
     let running = count(|state| matches!(state, State::Running { .. }));
     let paused = count(|state| matches!(state, State::Paused { .. }));
     let can = |controller: &str| facts.controllers.iter().any(|known| known == controller);
@@ -123,16 +117,10 @@ pub(super) async fn info(call: Call) -> Result<Reply> {
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: runtimes(&facts.options),
         default_runtime: OWN_RUNTIME.to_owned(),
-        swarm: Swarm {
-            local_node_state: "inactive".to_owned(),
-            ..Swarm::default()
-        },
+        swarm: Swarm { local_node_state: "inactive".to_owned(), ..Swarm::default() },
         // Containers always outlive the service.
         live_restore_enabled: true,
-        security_options: vec![
-            "name=seccomp,profile=builtin".to_owned(),
-            "name=cgroupns".to_owned(),
-        ],
+        security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
         warnings: Some(facts.warnings),
         ..Info::default()
     };
@@ -156,13 +144,7 @@ fn runtimes(options: &engine::Options) -> BTreeMap<String, Runtime> {
         .chain(others)
         .map(|(name, path)| {
             let path = path.display().to_string();
-            (
-                name,
-                Runtime {
-                    path,
-                    ..Runtime::default()
-                },
-            )
+            (name, Runtime { path, ..Runtime::default() })
         })
         .collect()
 }
@@ -181,14 +163,11 @@ fn memory() -> u64 {
 
 /// Name and version of the host's distribution (`os-release(5)`).
 fn os_release() -> (String, String) {
-    let text = ["/etc/os-release", "/usr/lib/os-release"]
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok());
+    let text =
+        ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| fs::read_to_string(path).ok());
     let text = text.unwrap_or_default();
     let value = |name: &str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.map(|value| value.trim_matches(['"', '\'']).to_owned())
     };
     let name = value("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
@@ -209,11 +188,7 @@ fn network_of(call: &Call, name: &str, driver: &str) -> Network {
         scope: "local".to_owned(),
         driver: driver.to_owned(),
         enable_ipv4: Some(false),
-        ipam: Ipam {
-            driver: "default".to_owned(),
-            options: None,
-            config: Some(Vec::new()),
-        },
+        ipam: Ipam { driver: "default".to_owned(), options: None, config: Some(Vec::new()) },
         containers: call.engine().list().iter().filter_map(of_it).collect(),
         ..Network::default()
     }
@@ -250,25 +225,16 @@ pub(super) async fn network(call: Call) -> Result<Reply> {
 }
 
 pub(super) async fn volumes(call: Call) -> Result<Reply> {
-    let none = Volumes {
-        volumes: Some(Vec::new()),
-        warnings: None,
-    };
+    let none = Volumes { volumes: Some(Vec::new()), warnings: None };
     call.json(StatusCode::OK, &none)
 }
 
 /// There are none; `docker inspect NAME` asks everywhere and stops at any other answer.
 pub(super) async fn volume(call: Call) -> Result<Reply> {
-    Err(Failure::new(
-        StatusCode::NOT_FOUND,
-        format!("get {}: no such volume", call.name),
-    ))
+    Err(Failure::new(StatusCode::NOT_FOUND, format!("get {}: no such volume", call.name)))
 }
 
 /// There are none.
 pub(super) async fn plugin(call: Call) -> Result<Reply> {
-    Err(Failure::new(
-        StatusCode::NOT_FOUND,
-        format!("plugin {:?} not found", call.name),
-    ))
+    Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {:?} not found", call.name)))
 }

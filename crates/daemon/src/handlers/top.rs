@@ -18,41 +18,25 @@ pub(super) async fn top(call: Call) -> Result<Reply> {
         let text = format!("Container {} is not running", container.id);
         return Err(Failure::new(StatusCode::CONFLICT, text));
     }
-    let pids: HashSet<i32> = call
-        .engine()
-        .processes(&container.id)
-        .await?
-        .into_iter()
-        .collect();
+    let pids: HashSet<i32> = call.engine().processes(&container.id).await?.into_iter().collect();
     let asked = match call.query.get("ps_args") {
         "" => "-ef",
         asked => asked,
     };
-    let ran = Command::new("ps")
-        .args(asked.split_whitespace())
-        .kill_on_drop(true)
-        .output()
-        .await;
+    let ran = Command::new("ps").args(asked.split_whitespace()).kill_on_drop(true).output().await;
     let ran = ran.map_err(|error| Failure::internal(format!("run ps on the host: {error}")))?;
     if !ran.status.success() {
         let said = String::from_utf8_lossy(&ran.stderr);
         return Err(Failure::invalid(format!("ps {asked}: {}", said.trim())));
     }
-    call.json(
-        StatusCode::OK,
-        &table(&String::from_utf8_lossy(&ran.stdout), &pids)?,
-    )
+    call.json(StatusCode::OK, &table(&String::from_utf8_lossy(&ran.stdout), &pids)?)
 }
 
 /// The lines whose PID is among `pids`; the last column keeps its spaces.
 fn table(printed: &str, pids: &HashSet<i32>) -> Result<Top> {
     let mut lines = printed.lines();
-    let titles: Vec<String> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let column = titles.iter().position(|title| title == "PID");
     let column = column.ok_or_else(|| Failure::invalid("Couldn't find PID field in ps output"))?;
     let mut processes = Vec::new();

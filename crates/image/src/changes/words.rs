@@ -73,9 +73,7 @@ fn process(text: &str, env: &[String]) -> Result<String, String> {
         None => Ok(out),
         Some(open) => {
             let kind = if open == '"' { "double" } else { "single" };
-            Err(format!(
-                "unexpected end of statement while looking for matching {kind}-quote"
-            ))
+            Err(format!("unexpected end of statement while looking for matching {kind}-quote"))
         }
     }
 }
@@ -83,10 +81,7 @@ fn process(text: &str, env: &[String]) -> Result<String, String> {
 /// What stands for the variable that begins after a `$`.
 fn variable(chars: &mut Peekable<Chars<'_>>, env: &[String]) -> Result<String, String> {
     let value = |name: &str| {
-        env.iter()
-            .filter_map(|entry| entry.split_once('='))
-            .find(|(known, _)| *known == name)
-            .map(|(_, v)| v)
+        env.iter().filter_map(|entry| entry.split_once('=')).find(|(known, _)| *known == name).map(|(_, v)| v)
     };
     if chars.peek() != Some(&'{') {
         let mut name = String::new();

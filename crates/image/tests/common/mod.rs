@@ -43,14 +43,8 @@ impl Home {
 
     pub fn load_file(&self, path: &Path) -> Vec<Image> {
         let mut file = fs::File::open(path).unwrap();
-        let staged = self
-            .images
-            .load(&mut file)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        staged
-            .into_iter()
-            .map(|one| self.images.publish(one).unwrap())
-            .collect()
+        let staged = self.images.load(&mut file).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        staged.into_iter().map(|one| self.images.publish(one).unwrap()).collect()
     }
 
     /// Loads what must not load.
@@ -69,9 +63,7 @@ impl Home {
     pub fn blobs(&self) -> Vec<String> {
         let list = |dir: &str| {
             let entries = fs::read_dir(self.dir.path().join(dir)).unwrap();
-            entries
-                .map(|e| e.unwrap().file_name().into_string().unwrap())
-                .collect::<Vec<_>>()
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
         };
         let mut all = [list("blobs/sha256"), list("blobs/staging")].concat();
         all.sort();
@@ -102,21 +94,11 @@ pub fn digest(bytes: &[u8]) -> Digest {
 }
 
 pub fn file(path: &str, size: usize) -> Header {
-    Header {
-        path: path.into(),
-        size: size as u64,
-        mode: 0o644,
-        ..Header::default()
-    }
+    Header { path: path.into(), size: size as u64, mode: 0o644, ..Header::default() }
 }
 
 pub fn link(path: &str, target: &str) -> Header {
-    Header {
-        path: path.into(),
-        link: target.into(),
-        kind: Kind::Symlink,
-        ..Header::default()
-    }
+    Header { path: path.into(), link: target.into(), kind: Kind::Symlink, ..Header::default() }
 }
 
 /// An archive of these files; a content of `None` makes a symbolic link of a `name -> target`.
@@ -162,12 +144,7 @@ pub fn docker_archive(config: &Value, layers: &[&[u8]], tags: &Value) -> Vec<u8>
     let names: Vec<_> = (0..layers.len()).map(|n| format!("l{n}/layer.tar")).collect();
     let manifest = json!([{"Config": config_name, "RepoTags": tags, "Layers": names}]).to_string();
     let mut members: Vec<(&str, Option<&[u8]>)> = vec![(&config_name, Some(config.as_bytes()))];
-    members.extend(
-        names
-            .iter()
-            .zip(layers)
-            .map(|(name, layer)| (name.as_str(), Some(*layer))),
-    );
+    members.extend(names.iter().zip(layers).map(|(name, layer)| (name.as_str(), Some(*layer))));
     members.push(("manifest.json", Some(manifest.as_bytes())));
     tar(&members)
 }
@@ -189,8 +166,7 @@ pub struct Layout {
 
 impl Layout {
     pub fn add(&mut self, media_type: &str, bytes: &[u8]) -> Value {
-        self.blobs
-            .push((format!("blobs/sha256/{}", digest(bytes).hex()), bytes.to_vec()));
+        self.blobs.push((format!("blobs/sha256/{}", digest(bytes).hex()), bytes.to_vec()));
         descriptor(media_type, bytes)
     }
 
@@ -209,11 +185,7 @@ impl Layout {
         let mut members: Vec<(&str, Option<&[u8]>)> =
             vec![("oci-layout", Some(br#"{"imageLayoutVersion":"1.0.0"}"#))];
         members.push(("index.json", Some(index.as_bytes())));
-        members.extend(
-            self.blobs
-                .iter()
-                .map(|(name, bytes)| (name.as_str(), Some(bytes.as_slice()))),
-        );
+        members.extend(self.blobs.iter().map(|(name, bytes)| (name.as_str(), Some(bytes.as_slice()))));
         tar(&members)
     }
 }

@@ -16,10 +16,7 @@ pub(crate) struct Dockerd {
 impl Dockerd {
     /// Starts a daemon that has the image `busybox`.
     pub(crate) fn start(name: &str) -> Dockerd {
-        let dir = tempfile::Builder::new()
-            .prefix("knarr-cli-")
-            .tempdir()
-            .expect("a temporary directory");
+        let dir = tempfile::Builder::new().prefix("knarr-cli-").tempdir().expect("a temporary directory");
         let root = dir.path().display().to_string();
         let cgroup = format!("/knarr/cli-{name}-{}", std::process::id());
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
@@ -37,12 +34,7 @@ impl Dockerd {
         let bin = dir.path().join("bin");
         std::fs::create_dir(&bin).expect("a directory");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_knarr"), bin.join("docker")).expect("a link");
-        let daemon = Dockerd {
-            child,
-            dir,
-            cgroup,
-            bin,
-        };
+        let daemon = Dockerd { child, dir, cgroup, bin };
         daemon.wait();
         daemon.import();
         daemon
@@ -63,25 +55,13 @@ impl Dockerd {
         std::fs::create_dir_all(root.join("tmp")).expect("a directory");
         std::fs::copy("/bin/busybox", root.join("bin/busybox"))
             .expect("/bin/busybox (package busybox-static)");
-        let list = Command::new("/bin/busybox")
-            .arg("--list")
-            .output()
-            .expect("/bin/busybox");
-        for applet in String::from_utf8_lossy(&list.stdout)
-            .lines()
-            .filter(|applet| *applet != "busybox")
-        {
+        let list = Command::new("/bin/busybox").arg("--list").output().expect("/bin/busybox");
+        for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
         }
         let tar = self.dir.path().join("root.tar");
-        let made = Command::new("tar")
-            .arg("-cf")
-            .arg(&tar)
-            .arg("-C")
-            .arg(&root)
-            .arg(".")
-            .status()
-            .expect("tar");
+        let made =
+            Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(&root).arg(".").status().expect("tar");
         assert!(made.success(), "tar failed");
         let tar = tar.display().to_string();
         let made = self.knarr(&["import", "-c", "CMD [\"sh\"]", "-m", "a test's", &tar, "busybox"]);
@@ -100,11 +80,7 @@ impl Dockerd {
 
     fn command(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command
-            .args(args)
-            .env("DOCKER_HOST", self.host())
-            .env_remove("KNARR_HOST")
-            .stdin(Stdio::null());
+        command.args(args).env("DOCKER_HOST", self.host()).env_remove("KNARR_HOST").stdin(Stdio::null());
         command
     }
 
@@ -117,9 +93,7 @@ impl Dockerd {
 
     /// Our program, called as `docker`.
     pub(crate) fn knarr(&self, args: &[&str]) -> Output {
-        self.command(&self.bin.join("docker"), args)
-            .output()
-            .expect("knarr")
+        self.command(&self.bin.join("docker"), args).output().expect("knarr")
     }
 
     /// Our program, with something to read.
@@ -187,11 +161,7 @@ impl Drop for Dockerd {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.child.wait();
-        for controller in std::fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             let _ = std::fs::remove_dir(controller.path().join(self.cgroup.trim_start_matches('/')));
         }
     }
@@ -206,11 +176,7 @@ pub(crate) fn said(output: &Output) -> String {
         .split_inclusive(|c: char| !c.is_ascii_alphanumeric())
         .map(|word| {
             let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-            if digits(bare) {
-                word.replacen(bare, "ID", 1)
-            } else {
-                word.to_owned()
-            }
+            if digits(bare) { word.replacen(bare, "ID", 1) } else { word.to_owned() }
         })
         .collect();
     format!("{}\n[{}]", words.concat(), output.status.code().unwrap_or(-1))

@@ -43,9 +43,7 @@ pub(super) fn document(bytes: &[u8], described_as: Option<&str>) -> Result<Docum
     let media_type = described_as.or(shape.media_type.as_deref());
     let is_index = match (shape.is_index(), shape.is_manifest()) {
         (true, true) => {
-            return Err(InvalidDocument::new(
-                "ambiguous: it has parts of a manifest and parts of an index",
-            ));
+            return Err(InvalidDocument::new("ambiguous: it has parts of a manifest and parts of an index"));
         }
         (true, false) => true,
         (false, true) => false,
@@ -63,10 +61,7 @@ pub(super) fn document(bytes: &[u8], described_as: Option<&str>) -> Result<Docum
         )));
     }
     if shape.schema_version != 2 {
-        return Err(InvalidDocument(format!(
-            "schemaVersion is {}, want 2",
-            shape.schema_version
-        )));
+        return Err(InvalidDocument(format!("schemaVersion is {}, want 2", shape.schema_version)));
     }
     if is_index {
         serde_json::from_slice::<Index>(bytes).map(Document::Index)
@@ -91,9 +86,7 @@ impl Shape {
 
     /// `fsLayers` and `history` are of schema 1, which is not read; next to the others they are an ambiguity.
     fn is_manifest(&self) -> bool {
-        ["layers", "config", "fsLayers"]
-            .iter()
-            .any(|key| self.keys.contains(*key))
+        ["layers", "config", "fsLayers"].iter().any(|key| self.keys.contains(*key))
     }
 }
 
@@ -108,14 +101,8 @@ impl<'de> Deserialize<'de> for Shape {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-                const KNOWN: [&str; 6] = [
-                    "manifests",
-                    "layers",
-                    "config",
-                    "fsLayers",
-                    "mediaType",
-                    "schemaVersion",
-                ];
+                const KNOWN: [&str; 6] =
+                    ["manifests", "layers", "config", "fsLayers", "mediaType", "schemaVersion"];
                 let mut shape = Shape::default();
                 while let Some(key) = map.next_key::<String>()? {
                     // Go reads keys without regard to case, so `Layers` means something to others.
@@ -145,9 +132,7 @@ fn check(bytes: &[u8]) -> Result<(), InvalidDocument> {
     }
     let left = Cell::new(MAX_VALUES);
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    NoDuplicates(&left)
-        .deserialize(&mut json)
-        .map_err(InvalidDocument::new)?;
+    NoDuplicates(&left).deserialize(&mut json).map_err(InvalidDocument::new)?;
     json.end().map_err(InvalidDocument::new)
 }
 

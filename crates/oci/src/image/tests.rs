@@ -39,24 +39,12 @@ fn what_others_could_read_differently_is_refused() {
     assert!(parse(&both, None).unwrap_err().contains("ambiguous"));
     let mut cased = manifest();
     cased["Layers"] = json!([]);
-    assert!(
-        parse(&cased, None)
-            .unwrap_err()
-            .contains("ambiguous key \"Layers\"")
-    );
-    assert!(
-        parse(&manifest(), Some(media::INDEX))
-            .unwrap_err()
-            .contains("does not fit")
-    );
+    assert!(parse(&cased, None).unwrap_err().contains("ambiguous key \"Layers\""));
+    assert!(parse(&manifest(), Some(media::INDEX)).unwrap_err().contains("does not fit"));
     assert!(parse(&manifest(), Some("text/plain")).is_err());
     let mut named = manifest();
     named["mediaType"] = json!(media::DOCKER_MANIFEST);
-    assert!(
-        parse(&named, Some(media::MANIFEST))
-            .unwrap_err()
-            .contains("calls itself")
-    );
+    assert!(parse(&named, Some(media::MANIFEST)).unwrap_err().contains("calls itself"));
     for (text, word) in [
         (r#"{"schemaVersion":2,"layers":[],"layers":[]}"#, "duplicate key"),
         (r#"{"schemaVersion":2,"x":{"a":1,"a":2}}"#, "duplicate key \"a\""),
@@ -94,26 +82,11 @@ fn digests_and_sizes_are_strict() {
 #[test]
 fn documents_are_bounded() {
     let many = format!("[{}0]", "0,".repeat(300_000));
-    assert!(
-        ImageConfig::parse(many.as_bytes())
-            .unwrap_err()
-            .to_string()
-            .contains("values")
-    );
+    assert!(ImageConfig::parse(many.as_bytes()).unwrap_err().to_string().contains("values"));
     let deep = "[".repeat(100_000);
-    assert!(
-        ImageConfig::parse(deep.as_bytes())
-            .unwrap_err()
-            .to_string()
-            .contains("recursion")
-    );
+    assert!(ImageConfig::parse(deep.as_bytes()).unwrap_err().to_string().contains("recursion"));
     let long = " ".repeat(5 << 20);
-    assert!(
-        ImageConfig::parse(long.as_bytes())
-            .unwrap_err()
-            .to_string()
-            .contains("longer")
-    );
+    assert!(ImageConfig::parse(long.as_bytes()).unwrap_err().to_string().contains("longer"));
 }
 
 #[test]
@@ -125,13 +98,7 @@ fn a_config_reads_nulls_as_nothing() {
             "OnBuild": null, "ArgsEscaped": null, "Hostname": "x", "AttachStdin": false},
         "rootfs": {"type": "layers", "diff_ids": null}});
     let read = ImageConfig::parse(config.to_string().as_bytes()).unwrap();
-    assert_eq!(
-        read.config,
-        Config {
-            cmd: Some(vec!["sh".into()]),
-            ..Config::default()
-        }
-    );
+    assert_eq!(read.config, Config { cmd: Some(vec!["sh".into()]), ..Config::default() });
     assert_eq!(read.variant, None);
     let whole = ImageConfig::parse(br#"{"config":null,"rootfs":{"type":"layers"}}"#).unwrap();
     assert_eq!(whole, ImageConfig::default());
@@ -153,16 +120,10 @@ fn a_config_without_layers_is_not_one() {
 
 #[test]
 fn a_config_is_written_the_same_every_time() {
-    let mut config = ImageConfig {
-        os: "linux".into(),
-        architecture: "amd64".into(),
-        ..ImageConfig::default()
-    };
+    let mut config =
+        ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
     config.config.exposed_ports = ["80/tcp", "53/udp"].map(String::from).into();
-    config.config.healthcheck = Some(Healthcheck {
-        test: vec!["NONE".into()],
-        ..Healthcheck::default()
-    });
+    config.config.healthcheck = Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() });
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(
         text,

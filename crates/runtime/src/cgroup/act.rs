@@ -17,12 +17,7 @@ impl Action {
     /// Does it.
     pub fn run(&self) -> Result<()> {
         match self {
-            Action::Make {
-                mount,
-                group,
-                cpuset,
-                controllers,
-            } => make(mount, group, *cpuset, controllers),
+            Action::Make { mount, group, cpuset, controllers } => make(mount, group, *cpuset, controllers),
             Action::Write { file, value } => write(file, value),
             Action::FilterDevices { group, rules } => super::filter::attach(group, rules),
         }
@@ -57,10 +52,7 @@ fn make(mount: &Path, group: &Path, cpuset: bool, controllers: &[String]) -> Res
         directory.push(part);
         match fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::refused(
-                    format!("make cgroup {}", directory.display()),
-                    &error,
-                ));
+                return Err(Error::refused(format!("make cgroup {}", directory.display()), &error));
             }
             _ => {}
         }
@@ -109,10 +101,7 @@ pub struct Places {
 impl Places {
     /// Opens them.
     pub fn open(places: &[Place]) -> Result<Self> {
-        let mut opened = Self {
-            tasks: Vec::new(),
-            unified: None,
-        };
+        let mut opened = Self { tasks: Vec::new(), unified: None };
         for place in places {
             if place.unified {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -121,10 +110,7 @@ impl Places {
             } else {
                 let file = place.group.join("tasks");
                 let fd = open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-                opened.tasks.push((
-                    place.name.clone(),
-                    fd.during(|| format!("open {}", file.display()))?,
-                ));
+                opened.tasks.push((place.name.clone(), fd.during(|| format!("open {}", file.display()))?));
             }
         }
         Ok(opened)
@@ -157,11 +143,7 @@ pub fn group_pids(places: &[Place]) -> Vec<i32> {
         }
     }
     let mut pids = Vec::new();
-    if let Some(place) = places
-        .iter()
-        .find(|place| place.name == "devices")
-        .or(places.first())
-    {
+    if let Some(place) = places.iter().find(|place| place.name == "devices").or(places.first()) {
         collect(&place.group, &mut pids);
     }
     pids
@@ -177,29 +159,17 @@ fn children(group: &Path) -> Vec<PathBuf> {
 
 /// Stops or continues every process of a container, and waits until it is so.
 pub fn freeze(places: &[Place], frozen: bool) -> Result<()> {
-    let v1 = places
-        .iter()
-        .find(|place| place.name.split(',').any(|name| name == "freezer"));
+    let v1 = places.iter().find(|place| place.name.split(',').any(|name| name == "freezer"));
     let unified = places.iter().find(|place| place.unified);
     let (file, value, seen, wanted) = match (v1, unified) {
         (Some(place), _) => {
             let value = if frozen { "FROZEN" } else { "THAWED" };
-            (
-                place.group.join("freezer.state"),
-                value,
-                place.group.join("freezer.state"),
-                value,
-            )
+            (place.group.join("freezer.state"), value, place.group.join("freezer.state"), value)
         }
         (None, Some(place)) => {
             let wanted = if frozen { "frozen 1" } else { "frozen 0" };
             let value = if frozen { "1" } else { "0" };
-            (
-                place.group.join("cgroup.freeze"),
-                value,
-                place.group.join("cgroup.events"),
-                wanted,
-            )
+            (place.group.join("cgroup.freeze"), value, place.group.join("cgroup.events"), wanted)
         }
         (None, None) => return Err(Error::new("pause: the container has no freezer cgroup")),
     };
@@ -208,10 +178,7 @@ pub fn freeze(places: &[Place], frozen: bool) -> Result<()> {
     while !fs::read_to_string(&seen).unwrap_or_default().contains(wanted) {
         if Instant::now() > deadline {
             let _ = write(&file, if value == "FROZEN" { "THAWED" } else { "0" });
-            return Err(Error::new(format!(
-                "{}: did not become {wanted} in 10 s",
-                seen.display()
-            )));
+            return Err(Error::new(format!("{}: did not become {wanted} in 10 s", seen.display())));
         }
         sleep(Duration::from_millis(1));
         // A v1 freezer may need asking again while processes fork.
@@ -239,21 +206,13 @@ pub fn is_frozen(places: &[Place]) -> bool {
 pub fn remove(places: &[Place]) -> Result<()> {
     let mut patience = Patience::new();
     loop {
-        let left: Vec<&Place> = places
-            .iter()
-            .filter(|place| remove_tree(&place.group).is_err())
-            .collect();
+        let left: Vec<&Place> = places.iter().filter(|place| remove_tree(&place.group).is_err()).collect();
         let Some(place) = left.first() else {
             return Ok(());
         };
         if !patience.wait() {
-            let error = remove_tree(&place.group)
-                .err()
-                .unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-            return Err(Error::refused(
-                format!("remove cgroup {}", place.group.display()),
-                &error,
-            ));
+            let error = remove_tree(&place.group).err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+            return Err(Error::refused(format!("remove cgroup {}", place.group.display()), &error));
         }
         end_all(places);
     }
@@ -294,10 +253,7 @@ struct Patience {
 
 impl Patience {
     fn new() -> Self {
-        Self {
-            next: Duration::from_micros(100),
-            until: Instant::now() + Duration::from_secs(10),
-        }
+        Self { next: Duration::from_micros(100), until: Instant::now() + Duration::from_secs(10) }
     }
 
     fn wait(&mut self) -> bool {

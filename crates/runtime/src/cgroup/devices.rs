@@ -35,13 +35,7 @@ impl Rule {
             return "a".to_owned();
         }
         let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        format!(
-            "{} {}:{} {}",
-            self.kind,
-            number(self.major),
-            number(self.minor),
-            self.access
-        )
+        format!("{} {}:{} {}", self.kind, number(self.major), number(self.minor), self.access)
     }
 }
 
@@ -76,9 +70,9 @@ fn rule(wanted: &DeviceRule) -> Result<Rule> {
     let bad = |what: &str| Error::new(format!("linux.resources.devices: {what}"));
     let number = |number: Option<i64>| match number {
         None | Some(-1) => Ok(None),
-        Some(number) => u32::try_from(number)
-            .map(Some)
-            .map_err(|_| bad(&format!("{number} is no device number"))),
+        Some(number) => {
+            u32::try_from(number).map(Some).map_err(|_| bad(&format!("{number} is no device number")))
+        }
     };
     let access = wanted.access.clone().unwrap_or_else(|| "rwm".to_owned());
     if access.is_empty() || !access.chars().all(|letter| "rwm".contains(letter)) {
@@ -90,16 +84,8 @@ fn rule(wanted: &DeviceRule) -> Result<Rule> {
         Some("b") => 'b',
         Some("c" | "u") => 'c',
         other => {
-            return Err(bad(&format!(
-                "type {other:?} with a number is not one of b and c"
-            )));
+            return Err(bad(&format!("type {other:?} with a number is not one of b and c")));
         }
     };
-    Ok(Rule {
-        allow: wanted.allow,
-        kind,
-        major,
-        minor,
-        access,
-    })
+    Ok(Rule { allow: wanted.allow, kind, major, minor, access })
 }

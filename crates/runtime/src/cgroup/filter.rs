@@ -56,10 +56,7 @@ pub(super) fn compile(rules: &[Rule]) -> Vec<Instruction> {
         instruction(LOAD_WORD, MINOR, SCRATCH, 8, 0),
     ];
     for rule in rules.iter().rev() {
-        let answer = [
-            instruction(SET, ANSWER, 0, 0, i32::from(rule.allow)),
-            instruction(EXIT, 0, 0, 0, 0),
-        ];
+        let answer = [instruction(SET, ANSWER, 0, 0, i32::from(rule.allow)), instruction(EXIT, 0, 0, 0, 0)];
         if rule.kind == 'a' {
             // Nothing before it is ever asked, and the kernel refuses code that nothing reaches.
             code.extend(answer);
@@ -107,12 +104,8 @@ fn tests(rule: &Rule, after: usize) -> Vec<Instruction> {
 /// Loads and attaches.
 pub(super) fn attach(group: &Path, rules: &[Rule]) -> Result<()> {
     let what = || format!("filter devices of {}", group.display());
-    let directory = open(
-        group,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .during(what)?;
+    let directory =
+        open(group, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(what)?;
     let program = sys::bpf::load_device_filter(&compile(rules)).during(what)?;
     sys::bpf::attach_device_filter(directory.as_fd(), program.as_fd()).during(what)
 }

@@ -67,10 +67,7 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
             continue;
         };
         let mut fields = file_system.split(' ');
-        let (kind, options) = (
-            fields.next().unwrap_or_default(),
-            fields.nth(1).unwrap_or_default(),
-        );
+        let (kind, options) = (fields.next().unwrap_or_default(), fields.nth(1).unwrap_or_default());
         let Some(target) = mount.split(' ').nth(4) else {
             continue;
         };
@@ -84,10 +81,7 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
             _ => continue,
         };
         let unified = kind == "cgroup2";
-        if found
-            .iter()
-            .any(|known| known.unified == unified && known.controllers == controllers)
-        {
+        if found.iter().any(|known| known.unified == unified && known.controllers == controllers) {
             continue;
         }
         found.push(Hierarchy {
@@ -101,15 +95,8 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
 }
 
 /// Words among a v1 superblock's options that are no controller.
-const NOT_CONTROLLERS: &[&str] = &[
-    "rw",
-    "ro",
-    "xattr",
-    "noprefix",
-    "clone_children",
-    "cpuset_v2_mode",
-    "none",
-];
+const NOT_CONTROLLERS: &[&str] =
+    &["rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "none"];
 
 fn own_group(own: &str, controllers: &[String]) -> Option<PathBuf> {
     own.lines().find_map(|line| {
@@ -162,14 +149,8 @@ impl Describe for Action {
                 Description::new(format!("write {}", file.display())).with("value", value)
             }
             Action::FilterDevices { group, rules } => {
-                Description::new(format!("filter devices of {}", group.display())).with(
-                    "rules",
-                    rules
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join("; "),
-                )
+                Description::new(format!("filter devices of {}", group.display()))
+                    .with("rules", rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
         }
     }
@@ -217,11 +198,7 @@ pub fn plan(host: &[Hierarchy], path: Option<&str>, id: &str, resources: &Resour
             cpuset: !hierarchy.unified && hierarchy.has("cpuset"),
             controllers: v2::passed_down(host, hierarchy, resources),
         });
-        plan.places.push(Place {
-            name: hierarchy.name(),
-            group,
-            unified: hierarchy.unified,
-        });
+        plan.places.push(Place { name: hierarchy.name(), group, unified: hierarchy.unified });
     }
     limits(host, &mut plan, resources)?;
     Ok(plan)
@@ -242,10 +219,7 @@ fn limits(host: &[Hierarchy], plan: &mut Plan, resources: &Resources) -> Result<
         }
     }
     let pairs = wanted.drain(..).zip(used);
-    let missing: Vec<&str> = pairs
-        .filter(|(_, used)| !used)
-        .map(|(limit, _)| limit.controller)
-        .collect();
+    let missing: Vec<&str> = pairs.filter(|(_, used)| !used).map(|(limit, _)| limit.controller).collect();
     if missing.is_empty() && resources.unified.is_empty() {
         return Ok(());
     }
@@ -266,10 +240,9 @@ fn limits(host: &[Hierarchy], plan: &mut Plan, resources: &Resources) -> Result<
             }
             let raw = resources.unified.iter();
             let group = &plan.places[index].group;
-            plan.actions.extend(raw.map(|(file, value)| Action::Write {
-                file: group.join(file),
-                value: value.clone(),
-            }));
+            plan.actions.extend(
+                raw.map(|(file, value)| Action::Write { file: group.join(file), value: value.clone() }),
+            );
             Ok(())
         }
         _ if missing.is_empty() => Err(Error::new("linux.resources.unified: needs cgroup v2")),
@@ -291,10 +264,7 @@ struct Limit {
 
 impl Limit {
     fn at(&self, group: &Path) -> Action {
-        Action::Write {
-            file: group.join(&self.file),
-            value: self.value.clone(),
-        }
+        Action::Write { file: group.join(&self.file), value: self.value.clone() }
     }
 }
 

@@ -22,10 +22,7 @@ fn hybrid_hosts_are_read() {
     assert_eq!(found[1].own, Path::new("mine/deep"));
     assert_eq!(found[3].own, Path::new("unit"));
     let relative = plan(&found, None, "c1", &Resources::default()).unwrap();
-    assert_eq!(
-        relative.places[1].group,
-        Path::new("/sys/fs/cgroup/memory/mine/deep/c1")
-    );
+    assert_eq!(relative.places[1].group, Path::new("/sys/fs/cgroup/memory/mine/deep/c1"));
 }
 
 fn resources() -> Resources {
@@ -43,18 +40,12 @@ fn resources() -> Resources {
 fn unified_hosts_get_the_same_limits_in_their_words() {
     let host = [Hierarchy {
         mount: "/sys/fs/cgroup".into(),
-        controllers: ["cpuset", "cpu", "io", "memory", "pids"]
-            .map(str::to_owned)
-            .to_vec(),
+        controllers: ["cpuset", "cpu", "io", "memory", "pids"].map(str::to_owned).to_vec(),
         unified: true,
         own: PathBuf::new(),
     }];
     let planned = plan(&host, Some("/knarr/c1"), "c1", &resources()).unwrap();
-    let text: Vec<String> = planned
-        .actions
-        .iter()
-        .map(|action| action.describe().to_string())
-        .collect();
+    let text: Vec<String> = planned.actions.iter().map(|action| action.describe().to_string()).collect();
     let group = "/sys/fs/cgroup/knarr/c1";
     assert_eq!(
         text[..9],
@@ -81,15 +72,10 @@ fn a_limit_without_its_controller_is_an_error() {
     let host = parse(HYBRID, OWN);
     let refused = plan(&host, Some("/knarr/c1"), "c1", &resources()).unwrap_err();
     assert!(
-        refused
-            .to_string()
-            .contains("no hierarchy of this host has that cgroup controller"),
+        refused.to_string().contains("no hierarchy of this host has that cgroup controller"),
         "{refused}"
     );
     for path in ["/", "/a/../b", "../b"] {
-        assert!(
-            plan(&host, Some(path), "c1", &Resources::default()).is_err(),
-            "{path}"
-        );
+        assert!(plan(&host, Some(path), "c1", &Resources::default()).is_err(), "{path}");
     }
 }

@@ -14,11 +14,7 @@ pub(super) fn limits(resources: &Resources) -> Vec<Limit> {
         list.cpu(cpu);
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        let value = if limit > 0 {
-            limit.to_string()
-        } else {
-            "max".to_owned()
-        };
+        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
         list.add("pids", "pids.max", value);
     }
     if let Some(block) = &resources.block_io {
@@ -37,11 +33,7 @@ pub(super) fn limits(resources: &Resources) -> Vec<Limit> {
     }
     // A malformed rule has been refused by `spec::check`.
     for rule in devices::rules(&resources.devices).unwrap_or_default() {
-        let file = if rule.allow {
-            "devices.allow"
-        } else {
-            "devices.deny"
-        };
+        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
         list.add("devices", file, rule.line());
     }
     list.0
@@ -52,11 +44,7 @@ struct List(Vec<Limit>);
 
 impl List {
     fn add(&mut self, controller: &'static str, file: &str, value: impl std::fmt::Display) {
-        self.0.push(Limit {
-            controller,
-            file: file.to_owned(),
-            value: value.to_string(),
-        });
+        self.0.push(Limit { controller, file: file.to_owned(), value: value.to_string() });
     }
 
     fn maybe(&mut self, controller: &'static str, file: &str, value: Option<impl std::fmt::Display>) {
@@ -73,11 +61,7 @@ impl List {
         self.maybe("memory", "memory.memsw.limit_in_bytes", set(memory.swap));
         self.maybe("memory", "memory.soft_limit_in_bytes", set(memory.reservation));
         self.maybe("memory", "memory.kmem.tcp.limit_in_bytes", set(memory.kernel_tcp));
-        self.maybe(
-            "memory",
-            "memory.swappiness",
-            memory.swappiness.filter(|value| *value <= 100),
-        );
+        self.maybe("memory", "memory.swappiness", memory.swappiness.filter(|value| *value <= 100));
         if memory.disable_oom_killer == Some(true) {
             self.add("memory", "memory.oom_control", 1);
         }
@@ -90,11 +74,7 @@ impl List {
         self.maybe("cpu", "cpu.cfs_quota_us", cpu.quota.filter(|quota| *quota != 0));
         self.maybe("cpu", "cpu.cfs_burst_us", cpu.burst);
         self.maybe("cpu", "cpu.rt_period_us", set(cpu.realtime_period));
-        self.maybe(
-            "cpu",
-            "cpu.rt_runtime_us",
-            cpu.realtime_runtime.filter(|runtime| *runtime != 0),
-        );
+        self.maybe("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime.filter(|runtime| *runtime != 0));
         self.maybe("cpu", "cpu.idle", cpu.idle);
         let list = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
         self.maybe("cpuset", "cpuset.cpus", list(&cpu.cpus));
@@ -102,20 +82,10 @@ impl List {
     }
 
     fn block(&mut self, block: &BlockIo) {
-        self.maybe(
-            "blkio",
-            "blkio.weight",
-            block.weight.filter(|weight| *weight != 0),
-        );
-        self.maybe(
-            "blkio",
-            "blkio.leaf_weight",
-            block.leaf_weight.filter(|weight| *weight != 0),
-        );
+        self.maybe("blkio", "blkio.weight", block.weight.filter(|weight| *weight != 0));
+        self.maybe("blkio", "blkio.leaf_weight", block.leaf_weight.filter(|weight| *weight != 0));
         for device in &block.weight_device {
-            let weight = device
-                .weight
-                .map(|weight| format!("{}:{} {weight}", device.major, device.minor));
+            let weight = device.weight.map(|weight| format!("{}:{} {weight}", device.major, device.minor));
             self.maybe("blkio", "blkio.weight_device", weight);
         }
         let mut throttle = |file: &str, list: &[ThrottleDevice]| {
@@ -125,17 +95,8 @@ impl List {
             }
         };
         throttle("blkio.throttle.read_bps_device", &block.throttle_read_bps_device);
-        throttle(
-            "blkio.throttle.write_bps_device",
-            &block.throttle_write_bps_device,
-        );
-        throttle(
-            "blkio.throttle.read_iops_device",
-            &block.throttle_read_iops_device,
-        );
-        throttle(
-            "blkio.throttle.write_iops_device",
-            &block.throttle_write_iops_device,
-        );
+        throttle("blkio.throttle.write_bps_device", &block.throttle_write_bps_device);
+        throttle("blkio.throttle.read_iops_device", &block.throttle_read_iops_device);
+        throttle("blkio.throttle.write_iops_device", &block.throttle_write_iops_device);
     }
 }

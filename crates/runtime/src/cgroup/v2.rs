@@ -30,23 +30,14 @@ pub(super) fn passed_down(host: &[Hierarchy], hierarchy: &Hierarchy, resources: 
             serves(std::slice::from_ref(name), limit.controller) && limit.controller != "devices"
         })
     };
-    hierarchy
-        .controllers
-        .iter()
-        .filter(|name| needed(name))
-        .cloned()
-        .collect()
+    hierarchy.controllers.iter().filter(|name| needed(name)).cloned().collect()
 }
 
 /// Every limit that is asked for, but devices.
 pub(super) fn limits(resources: &Resources) -> Result<Vec<Limit>> {
     let mut list = Vec::new();
     let mut add = |controller: &'static str, file: &str, value: String| {
-        list.push(Limit {
-            controller,
-            file: file.to_owned(),
-            value,
-        });
+        list.push(Limit { controller, file: file.to_owned(), value });
     };
     if let Some(memory) = &resources.memory {
         memory_limits(memory, &mut add)?;
@@ -61,21 +52,13 @@ pub(super) fn limits(resources: &Resources) -> Result<Vec<Limit>> {
         block_limits(block, &mut add);
     }
     for limit in &resources.hugepage_limits {
-        add(
-            "hugetlb",
-            &format!("hugetlb.{}.max", limit.page_size),
-            limit.limit.to_string(),
-        );
+        add("hugetlb", &format!("hugetlb.{}.max", limit.page_size), limit.limit.to_string());
     }
     Ok(list)
 }
 
 fn max_or(value: i64, unlimited: impl Fn(i64) -> bool) -> String {
-    if unlimited(value) {
-        "max".to_owned()
-    } else {
-        value.to_string()
-    }
+    if unlimited(value) { "max".to_owned() } else { value.to_string() }
 }
 
 fn memory_limits(memory: &Memory, add: &mut impl FnMut(&'static str, &str, String)) -> Result<()> {
@@ -112,11 +95,7 @@ fn cpu_limits(cpu: &Cpu, add: &mut impl FnMut(&'static str, &str, String)) {
     let period = cpu.period.filter(|period| *period != 0);
     if let Some(quota) = cpu.quota.filter(|quota| *quota != 0) {
         let period = period.unwrap_or(100_000);
-        add(
-            "cpu",
-            "cpu.max",
-            format!("{} {period}", max_or(quota, |quota| quota < 0)),
-        );
+        add("cpu", "cpu.max", format!("{} {period}", max_or(quota, |quota| quota < 0)));
     } else if let Some(period) = period {
         add("cpu", "cpu.max", format!("max {period}"));
     }
@@ -141,16 +120,8 @@ fn block_limits(block: &BlockIo, add: &mut impl FnMut(&'static str, &str, String
     }
     let mut throttle = |key: &str, list: &[ThrottleDevice]| {
         for device in list {
-            let rate = if device.rate == 0 {
-                "max".to_owned()
-            } else {
-                device.rate.to_string()
-            };
-            add(
-                "blkio",
-                "io.max",
-                format!("{}:{} {key}={rate}", device.major, device.minor),
-            );
+            let rate = if device.rate == 0 { "max".to_owned() } else { device.rate.to_string() };
+            add("blkio", "io.max", format!("{}:{} {key}={rate}", device.major, device.minor));
         }
     };
     throttle("rbps", &block.throttle_read_bps_device);

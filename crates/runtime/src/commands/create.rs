@@ -39,11 +39,7 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let terminal = if detached { None } else { relay::socket(context)? };
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
-    let relay = if detached {
-        None
-    } else {
-        Some(relay::Relay::begin(ours)?)
-    };
+    let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
     made.born.start()?;
     let container = made.container.record.hooks.poststart.clone();
     if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
@@ -133,9 +129,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
     let host = host()?;
-    let plan = context
-        .recorder
-        .step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
+    let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
     }
@@ -152,18 +146,14 @@ pub(super) fn host() -> Result<Host> {
     let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
     let mut modules: Vec<String> = modules.trim().split(',').map(str::to_owned).collect();
     // securityfs may not be mounted.
-    for (name, sign) in [
-        ("apparmor", "/sys/module/apparmor/parameters/enabled"),
-        ("selinux", "/sys/fs/selinux/enforce"),
-    ] {
+    for (name, sign) in
+        [("apparmor", "/sys/module/apparmor/parameters/enabled"), ("selinux", "/sys/fs/selinux/enforce")]
+    {
         if fs::read_to_string(sign).is_ok_and(|text| name == "selinux" || text.starts_with('Y')) {
             modules.push(name.to_owned());
         }
     }
-    Ok(Host {
-        cgroups: cgroup::detect()?,
-        modules,
-    })
+    Ok(Host { cgroups: cgroup::detect()?, modules })
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
@@ -171,18 +161,11 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo {
-        directory: directory.clone(),
-        places: Vec::new(),
-        armed: true,
-    };
+    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
     refuse_used_groups(&plan)?;
     undo.places.clone_from(&plan.cgroups.places);
     context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
-    let mut container = Container {
-        record: record(&spec, &request, &plan),
-        directory,
-    };
+    let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
         _ => None,
@@ -211,11 +194,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         launch::end(&born);
         return Err(error);
     }
-    Ok(Made {
-        container,
-        born,
-        undo,
-    })
+    Ok(Made { container, born, undo })
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -223,10 +202,7 @@ fn refuse_used_groups(plan: &Plan) -> Result<()> {
     match plan.cgroups.places.iter().find(|place| {
         fs::read_to_string(place.group.join("cgroup.procs")).is_ok_and(|pids| !pids.trim().is_empty())
     }) {
-        Some(place) => Err(Error::new(format!(
-            "cgroup {}: has processes already",
-            place.group.display()
-        ))),
+        Some(place) => Err(Error::new(format!("cgroup {}: has processes already", place.group.display()))),
         None => Ok(()),
     }
 }
@@ -259,9 +235,7 @@ fn finish(context: &mut Context, container: &mut Container, born: &Born) -> Resu
         container::process_stat(born.pid).ok_or_else(|| Error::new("the container's process is gone"))?;
     container.record.pid_start = start;
     let write = Description::new(format!("write {}/state.json", container.directory.display()));
-    context
-        .recorder
-        .step(|| write, || container.record.write(&container.directory))?;
+    context.recorder.step(|| write, || container.record.write(&container.directory))?;
     match context.call.value("pid-file") {
         Some(path) => container::write_whole(Path::new(path), born.pid.to_string().as_bytes()),
         None => Ok(()),
@@ -276,17 +250,17 @@ fn listen(container: &Container) -> Result<UnixListener> {
 
 fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<OwnedFd>> {
     match (terminal, context.call.value("console-socket"), mode) {
-        (false, Some(_), _) => Err(Error::new(
-            "--console-socket: the process has no terminal (process.terminal)",
-        )),
+        (false, Some(_), _) => {
+            Err(Error::new("--console-socket: the process has no terminal (process.terminal)"))
+        }
         (false, None, _) => Ok(None),
         (true, Some(path), _) => connect(path).map(Some),
         (true, None, Mode::Run(Some(ours))) => {
             ours.try_clone().map(Some).during(|| "copy the console socket")
         }
-        (true, None, _) => Err(Error::new(
-            "cannot allocate tty if runc will detach without setting console socket",
-        )),
+        (true, None, _) => {
+            Err(Error::new("cannot allocate tty if runc will detach without setting console socket"))
+        }
     }
 }
 

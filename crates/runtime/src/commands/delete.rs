@@ -45,11 +45,7 @@ fn abandoned(context: &Context, force: bool, error: Error) -> Result<u8> {
         fs::remove_dir_all(&directory).during(|| format!("remove {}", directory.display()))?;
         return Ok(0);
     }
-    if force && !directory.exists() {
-        Ok(0)
-    } else {
-        Err(error)
-    }
+    if force && !directory.exists() { Ok(0) } else { Err(error) }
 }
 
 fn end(container: &Container, status: Status) -> Result<()> {
@@ -60,17 +56,9 @@ fn end(container: &Container, status: Status) -> Result<()> {
     if status == Status::Paused {
         cgroup::freeze(&container.record.places, false)?;
     }
-    let limit = Timespec {
-        tv_sec: Duration::from_secs(10).as_secs() as i64,
-        tv_nsec: 0,
-    };
-    match poll(
-        &mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)],
-        Some(&limit),
-    ) {
-        Ok(0) => Err(Error::new(
-            "the container's process does not end, 10 s after SIGKILL",
-        )),
+    let limit = Timespec { tv_sec: Duration::from_secs(10).as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)], Some(&limit)) {
+        Ok(0) => Err(Error::new("the container's process does not end, 10 s after SIGKILL")),
         _ => Ok(()),
     }
 }

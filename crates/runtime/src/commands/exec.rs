@@ -25,17 +25,13 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     match container.status() {
         Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
         Status::Paused if !context.call.has("ignore-paused") => {
-            return Err(Error::new(
-                "cannot exec in a paused container (use --ignore-paused to override)",
-            ));
+            return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
         }
         _ => {}
     }
     let process = process(context, &container.record.process)?;
     spec::check_process(&process)?;
-    let pidfd = container
-        .process()
-        .ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
+    let pidfd = container.process().ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
     let kinds = foreign_namespaces(container.record.pid)?;
     let program = match fs::read(container.filter()) {
         Ok(bytes) => Some(Program::from_bytes(&bytes)?),
@@ -82,9 +78,9 @@ fn console(
         (false, None) => Ok((None, None)),
         (false, Some(_)) => Err(Error::new("--console-socket: the process has no terminal")),
         (true, Some(path)) => Ok((None, Some(create::connect(path)?))),
-        (true, None) if detached => Err(Error::new(
-            "cannot allocate tty if runc will detach without setting console socket",
-        )),
+        (true, None) if detached => {
+            Err(Error::new("cannot allocate tty if runc will detach without setting console socket"))
+        }
         (true, None) => relay::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))),
     }
 }
@@ -95,9 +91,7 @@ fn foreign_namespaces(pid: i32) -> Result<u64> {
     for (name, bit) in sys::process::NAMESPACES {
         let inode = |whose: &str| {
             let path = format!("/proc/{whose}/ns/{name}");
-            fs::metadata(&path)
-                .map(|found| found.ino())
-                .during(|| format!("look at {path}"))
+            fs::metadata(&path).map(|found| found.ino()).during(|| format!("look at {path}"))
         };
         if inode(&pid.to_string())? != inode("self")? {
             kinds |= bit;

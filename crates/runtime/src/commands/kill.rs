@@ -22,21 +22,14 @@ const SIGRTMAX: i32 = 64;
 fn parse(text: &str) -> Result<i32> {
     let upper = text.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str| {
-        rest.get(1..)
-            .and_then(|digits| digits.parse::<i32>().ok())
-            .unwrap_or(0)
-    };
+    let offset = |rest: &str| rest.get(1..).and_then(|digits| digits.parse::<i32>().ok()).unwrap_or(0);
     let number = match name {
         _ if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) => name.parse().ok(),
         "IOT" => Some(6),
         "POLL" => Some(29),
         _ if name.starts_with("RTMIN") => Some(SIGRTMIN + offset(&name[5..])),
         _ if name.starts_with("RTMAX") => Some(SIGRTMAX - offset(&name[5..])),
-        _ => NAMES
-            .iter()
-            .position(|known| *known == name)
-            .map(|index| index as i32 + 1),
+        _ => NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1),
     };
     number
         .filter(|number| (0..=SIGRTMAX).contains(number))

@@ -19,10 +19,7 @@ fn wants_json(context: &Context) -> Result<bool> {
 
 pub(super) fn list(context: &mut Context) -> Result<u8> {
     let json = wants_json(context)?;
-    let entries = std::fs::read_dir(&context.global.root)
-        .into_iter()
-        .flatten()
-        .flatten();
+    let entries = std::fs::read_dir(&context.global.root).into_iter().flatten().flatten();
     let mut shown: Vec<Shown> = entries
         .filter_map(|entry| Container::load(&context.global.root, &entry.file_name().to_string_lossy()).ok())
         .map(|container| Shown::of(&container))
@@ -35,19 +32,9 @@ pub(super) fn list(context: &mut Context) -> Result<u8> {
     if context.call.has("quiet") {
         text.extend(shown.iter().map(|container| format!("{}\n", container.id)));
     } else {
-        let _ = writeln!(
-            text,
-            "{:<24}{:<12}{:<12}{:<40}CREATED",
-            "ID", "PID", "STATUS", "BUNDLE"
-        );
+        let _ = writeln!(text, "{:<24}{:<12}{:<12}{:<40}CREATED", "ID", "PID", "STATUS", "BUNDLE");
         for container in &shown {
-            let Shown {
-                id,
-                pid,
-                bundle,
-                created,
-                ..
-            } = container;
+            let Shown { id, pid, bundle, created, .. } = container;
             let status = container.status.as_str();
             let _ = writeln!(text, "{id:<24}{pid:<12}{status:<12}{bundle:<40}{created}");
         }

@@ -32,19 +32,13 @@ struct Context {
 
 /// Does what the words say.
 pub fn main(words: Vec<OsString>) -> ExitCode {
-    let words = words
-        .into_iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
+    let words = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let (global, call) = match cli::parse(words) {
         Ok(Wanted::Call(global, call)) => (global, call),
         Ok(Wanted::Help) => return print(HELP),
         Ok(Wanted::Version) => {
             let version = env!("CARGO_PKG_VERSION");
-            return print(&format!(
-                "knarr-runtime version {version}\nspec: {}\n",
-                oci::spec::VERSION
-            ));
+            return print(&format!("knarr-runtime version {version}\nspec: {}\n", oci::spec::VERSION));
         }
         Err(error) => {
             say(&error.to_string());
@@ -52,11 +46,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         }
     };
     let traced = global.trace.is_some();
-    let mut context = Context {
-        global,
-        call,
-        recorder: Recorder::new(Room::Runtime, traced),
-    };
+    let mut context = Context { global, call, recorder: Recorder::new(Room::Runtime, traced) };
     let result = dispatch(&mut context);
     let traced = write_trace(&mut context);
     match result.and_then(|code| traced.map(|()| code)) {
@@ -99,9 +89,7 @@ fn print(text: &str) -> ExitCode {
 /// Prints a value as JSON.
 fn print_json(value: &impl serde::Serialize) -> Result<u8> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::new(format!("encode: {error}")))?;
-    std::io::stdout()
-        .write_all(format!("{text}\n").as_bytes())
-        .during(|| "write to standard output")?;
+    std::io::stdout().write_all(format!("{text}\n").as_bytes()).during(|| "write to standard output")?;
     Ok(0)
 }
 

@@ -29,13 +29,8 @@ const SIGWINCH: u32 = 28;
 
 /// Both ends of a console socket of our own.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .during(|| "make a console socket")
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .during(|| "make a console socket")
 }
 
 /// The same for `run`, if the process has a terminal and no socket was named.
@@ -45,11 +40,7 @@ pub(super) fn socket(context: &Context) -> Result<Option<(OwnedFd, OwnedFd)>> {
     }
     let bundle = context.call.value("bundle").unwrap_or(".");
     let spec = spec::load(std::path::Path::new(bundle))?;
-    if spec.process.is_some_and(|process| process.terminal) {
-        pair().map(Some)
-    } else {
-        Ok(None)
-    }
+    if spec.process.is_some_and(|process| process.terminal) { pair().map(Some) } else { Ok(None) }
 }
 
 /// A process in the foreground.
@@ -66,11 +57,7 @@ impl Relay {
         let signals = sys::process::signal_fd().during(|| "open a signalfd")?;
         let master = console.map(|socket| receive(&socket)).transpose()?;
         let raw = master.as_ref().and_then(|_| Raw::begin());
-        let relay = Self {
-            signals,
-            master,
-            _raw: raw,
-        };
+        let relay = Self { signals, master, _raw: raw };
         relay.resize();
         Ok(relay)
     }
@@ -90,17 +77,9 @@ impl Relay {
                 self.hand_on(born);
             }
             if typed {
-                input = self
-                    .master
-                    .as_ref()
-                    .is_some_and(|master| copy(stdin(), master.as_fd()));
+                input = self.master.as_ref().is_some_and(|master| copy(stdin(), master.as_fd()));
             }
-            if printed
-                && !self
-                    .master
-                    .as_ref()
-                    .is_some_and(|master| copy(master.as_fd(), stdout()))
-            {
+            if printed && !self.master.as_ref().is_some_and(|master| copy(master.as_fd(), stdout())) {
                 self.master = None;
             }
             if ended && !printed {
@@ -170,13 +149,8 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 256];
-    recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut name)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .during(|| "receive the terminal")?;
+    recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        .during(|| "receive the terminal")?;
     let mut messages = control.drain();
     let found = messages.find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),

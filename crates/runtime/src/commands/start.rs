@@ -32,10 +32,7 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
         Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
         Status::Running => return Err(Error::new("cannot start an already running container")),
         other => {
-            return Err(Error::new(format!(
-                "cannot start a container in the {} state",
-                other.as_str()
-            )));
+            return Err(Error::new(format!("cannot start a container in the {} state", other.as_str())));
         }
     }
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
@@ -44,9 +41,7 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
     let mut channel = Channel::new(connection);
     // Its first word says that it was this start that it heard.
     if channel.hear::<bool>()? != Some(true) {
-        return Err(Error::new(
-            "the container's process ended before it could be started",
-        ));
+        return Err(Error::new("the container's process ended before it could be started"));
     }
     fs::remove_file(container.start_socket()).during(|| "remove the start socket")?;
     launch::started(&mut channel)?;

@@ -27,32 +27,19 @@ pub(super) fn plan(
     let mut steps = world(plan, spec, request, namespaces, joins);
     root_file_system(plan, &mut steps, spec, namespaces, request)?;
     if process.terminal {
-        steps.push(Step::OpenTerminal {
-            size: process.console_size,
-            uid: process.user.uid,
-            console: true,
-        });
+        steps.push(Step::OpenTerminal { size: process.console_size, uid: process.user.uid, console: true });
     }
     let linux = spec.linux.clone().unwrap_or_default();
-    steps.extend(linux.sysctl.iter().map(|(key, value)| Step::Sysctl {
-        key: key.clone(),
-        value: value.clone(),
-    }));
+    steps.extend(
+        linux.sysctl.iter().map(|(key, value)| Step::Sysctl { key: key.clone(), value: value.clone() }),
+    );
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         steps.push(Step::AwaitHooks);
     }
     if !hooks.create_container.is_empty() {
-        steps.push(Step::Hooks {
-            kind: "createContainer",
-            hooks: hooks.create_container,
-        });
+        steps.push(Step::Hooks { kind: "createContainer", hooks: hooks.create_container });
     }
-    steps.extend(
-        linux
-            .readonly_paths
-            .iter()
-            .map(|path| Step::ReadonlyPath(path.into())),
-    );
+    steps.extend(linux.readonly_paths.iter().map(|path| Step::ReadonlyPath(path.into())));
     steps.extend(linux.masked_paths.iter().map(|path| Step::MaskPath(path.into())));
     steps.push(Step::MakeDirectory(PathBuf::from(&process.cwd)));
     steps.push(Step::PivotRoot);
@@ -65,13 +52,7 @@ pub(super) fn plan(
     plan.setup = steps;
     identity(plan, &process, host, program, request.preserve_fds)?;
     if !hooks.start_container.is_empty() {
-        plan.start.insert(
-            0,
-            Step::Hooks {
-                kind: "startContainer",
-                hooks: hooks.start_container,
-            },
-        );
+        plan.start.insert(0, Step::Hooks { kind: "startContainer", hooks: hooks.start_container });
     }
     Ok(())
 }
@@ -99,9 +80,7 @@ fn world(
     if namespaces.creates("cgroup") {
         steps.push(Step::NewCgroupNamespace);
     }
-    steps.push(Step::NewSession {
-        keyring: !request.no_new_keyring,
-    });
+    steps.push(Step::NewSession { keyring: !request.no_new_keyring });
     if namespaces.creates("net") {
         steps.push(Step::LoopbackUp);
     }
@@ -120,23 +99,13 @@ fn root_file_system(
 ) -> Result<()> {
     let linux = spec.linux.clone().unwrap_or_default();
     let word = linux.rootfs_propagation.as_deref().unwrap_or("rslave");
-    let kind = options::propagation_kind(word).ok_or_else(|| {
-        Error::new(format!(
-            "linux.rootfsPropagation: {word:?} is no propagation kind"
-        ))
-    })?;
+    let kind = options::propagation_kind(word)
+        .ok_or_else(|| Error::new(format!("linux.rootfsPropagation: {word:?} is no propagation kind")))?;
     // What the container mounts must never appear on the host by accident; that the host's mounts are seen by the
     // container is for the spec to say.
-    let from_host = if kind.0 == propagation::PRIVATE {
-        propagation::PRIVATE
-    } else {
-        propagation::SLAVE
-    };
+    let from_host = if kind.0 == propagation::PRIVATE { propagation::PRIVATE } else { propagation::SLAVE };
     let root = spec.root.clone().unwrap_or_default();
-    steps.push(Step::Root {
-        path: request.bundle.join(root.path),
-        from_host,
-    });
+    steps.push(Step::Root { path: request.bundle.join(root.path), from_host });
     let mut later = Vec::new();
     for mount in &spec.mounts {
         let (step, readonly) = mounting(plan, mount, request)?;
@@ -144,18 +113,12 @@ fn root_file_system(
         steps.push(step);
     }
     let in_user_namespace = namespaces.is_private("user");
-    let bound_dev = spec
-        .mounts
-        .iter()
-        .any(|mount| Path::new(&mount.destination) == Path::new("/dev") && is_bind(mount));
+    let bound_dev =
+        spec.mounts.iter().any(|mount| Path::new(&mount.destination) == Path::new("/dev") && is_bind(mount));
     if !bound_dev {
         let devices = devices(spec);
         steps.extend(devices.into_iter().map(|device| {
-            if in_user_namespace {
-                Step::BindDevice(device)
-            } else {
-                Step::MakeDevice(device)
-            }
+            if in_user_namespace { Step::BindDevice(device) } else { Step::MakeDevice(device) }
         }));
         steps.push(Step::DeviceLinks);
     }
@@ -180,14 +143,7 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
     options.bind |= kind == "bind";
     if kind == "cgroup" || kind == "cgroup2" {
         let places = plan.cgroups.places.clone();
-        return Ok((
-            Step::MountGroups {
-                destination,
-                places,
-                options,
-            },
-            None,
-        ));
+        return Ok((Step::MountGroups { destination, places, options }, None));
     }
     let source = mount.source.clone().unwrap_or_else(|| kind.clone());
     if options.bind {
@@ -201,42 +157,26 @@ fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Opti
             )));
         }
         return Ok((
-            Step::Bind(Mounting {
-                kind,
-                source: source.display().to_string(),
-                destination,
-                options,
-            }),
+            Step::Bind(Mounting { kind, source: source.display().to_string(), destination, options }),
             None,
         ));
     }
     if kind.is_empty() {
-        return Err(Error::new(format!(
-            "mount on {}: has neither a type nor `bind`",
-            mount.destination
-        )));
+        return Err(Error::new(format!("mount on {}: has neither a type nor `bind`", mount.destination)));
     }
     let readonly = kind == "tmpfs" && options.mount.set & attr::RDONLY != 0;
     if readonly {
         options.mount.set &= !attr::RDONLY;
     }
     let later = readonly.then(|| destination.clone());
-    Ok((
-        Step::Mount(Mounting {
-            kind,
-            source,
-            destination,
-            options,
-        }),
-        later,
-    ))
+    Ok((Step::Mount(Mounting { kind, source, destination, options }), later))
 }
 
 fn check_bind(options: &Options, destination: &str) -> Result<()> {
     match options.data.first() {
-        Some((word, _)) => Err(Error::new(format!(
-            "bind mount on {destination}: option {word:?} is not known"
-        ))),
+        Some((word, _)) => {
+            Err(Error::new(format!("bind mount on {destination}: option {word:?} is not known")))
+        }
         None => Ok(()),
     }
 }

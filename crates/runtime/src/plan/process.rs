@@ -36,8 +36,7 @@ pub fn identity(
     let capabilities = process.capabilities.clone().unwrap_or_default();
     let (sets, unknown) = caps::parse(&capabilities);
     if !unknown.is_empty() {
-        plan.warnings
-            .push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
+        plan.warnings.push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
     }
     setup.push(Step::BoundingSet(sets.bounding));
     // Before the user is changed: a directory that only root may enter is still a fine place to start in.
@@ -59,15 +58,9 @@ pub fn identity(
     start.push(Step::CloseOnExec(3 + preserve_fds));
     start.extend(program.map(Step::Seccomp));
     if keep_admin {
-        start.push(Step::Capabilities {
-            sets,
-            keep_admin: false,
-        });
+        start.push(Step::Capabilities { sets, keep_admin: false });
     }
-    start.push(Step::Exec {
-        args: process.args.clone(),
-        env: process.env.clone(),
-    });
+    start.push(Step::Exec { args: process.args.clone(), env: process.env.clone() });
     Ok(())
 }
 
@@ -130,32 +123,18 @@ const LIMITS: [(&str, rustix::process::Resource); 16] = {
 
 fn rlimit(name: &str, soft: u64, hard: u64) -> Result<Limit> {
     let Some((name, resource)) = LIMITS.iter().find(|(known, _)| *known == name) else {
-        return Err(Error::new(format!(
-            "process.rlimits: {name:?} is no resource limit"
-        )));
+        return Err(Error::new(format!("process.rlimits: {name:?} is no resource limit")));
     };
     if soft > hard {
-        return Err(Error::new(format!(
-            "process.rlimits: {name}: soft {soft} is above hard {hard}"
-        )));
+        return Err(Error::new(format!("process.rlimits: {name}: soft {soft} is above hard {hard}")));
     }
-    Ok(Limit {
-        name,
-        resource: *resource,
-        soft,
-        hard,
-    })
+    Ok(Limit { name, resource: *resource, soft, hard })
 }
 
 fn io_priority(wanted: &IoPriority) -> Result<Step> {
-    let class = [
-        "IOPRIO_CLASS_NONE",
-        "IOPRIO_CLASS_RT",
-        "IOPRIO_CLASS_BE",
-        "IOPRIO_CLASS_IDLE",
-    ]
-    .iter()
-    .position(|name| *name == wanted.class);
+    let class = ["IOPRIO_CLASS_NONE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
+        .iter()
+        .position(|name| *name == wanted.class);
     match (class, u16::try_from(wanted.priority)) {
         (Some(class), Ok(level @ 0..=7)) => Ok(Step::IoPriority(class as u8, level)),
         _ => Err(Error::new(format!(
@@ -180,11 +159,7 @@ fn security_labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
                 "process label {label:?} needs {module}, which this host does not run"
             )));
         }
-        let value = if module == "apparmor" {
-            format!("exec {label}")
-        } else {
-            label.clone()
-        };
+        let value = if module == "apparmor" { format!("exec {label}") } else { label.clone() };
         steps.push(Step::SecurityLabel { file, value });
     }
     Ok(steps)
@@ -195,9 +170,7 @@ pub(super) fn personality(wanted: &Personality) -> Result<u64> {
     match (wanted.domain.as_str(), wanted.flags.is_empty()) {
         ("LINUX", true) => Ok(0),
         ("LINUX32", true) => Ok(8),
-        (domain, true) => Err(Error::new(format!(
-            "linux.personality: domain {domain:?} is not known"
-        ))),
+        (domain, true) => Err(Error::new(format!("linux.personality: domain {domain:?} is not known"))),
         (_, false) => Err(Error::new("linux.personality.flags: not supported")),
     }
 }

@@ -159,12 +159,7 @@ impl Rule {
                     To::Holds => (end - after) as u8,
                     To::Fails => (length - after) as u8,
                 };
-                code.push(instruction(
-                    *operation,
-                    distance(holds),
-                    distance(fails),
-                    *operand,
-                ));
+                code.push(instruction(*operation, distance(holds), distance(fails), *operand));
             }
         }
         code.push(instruction(RETURN, 0, 0, self.action));
@@ -197,10 +192,7 @@ fn search(ranges: &[(u32, Decision)]) -> Vec<Instruction> {
 fn branch(comparison: u16, operand: u32, distance: usize) -> Vec<Instruction> {
     match u8::try_from(distance) {
         Ok(near) => vec![instruction(comparison, near, 0, operand)],
-        Err(_) => vec![
-            instruction(comparison, 0, 1, operand),
-            instruction(JUMP, 0, 0, distance as u32),
-        ],
+        Err(_) => vec![instruction(comparison, 0, 1, operand), instruction(JUMP, 0, 0, distance as u32)],
     }
 }
 

@@ -34,17 +34,13 @@ impl Program {
 
     /// The reverse of [`Program::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (flags, code) = bytes
-            .split_first_chunk::<8>()
-            .ok_or_else(|| Error::new("a kept seccomp filter is cut short"))?;
+        let (flags, code) =
+            bytes.split_first_chunk::<8>().ok_or_else(|| Error::new("a kept seccomp filter is cut short"))?;
         let (code, rest) = code.as_chunks::<8>();
         if !rest.is_empty() {
             return Err(Error::new("a kept seccomp filter is cut short"));
         }
-        Ok(Self {
-            code: code.to_vec(),
-            flags: u64::from_le_bytes(*flags),
-        })
+        Ok(Self { code: code.to_vec(), flags: u64::from_le_bytes(*flags) })
     }
 }
 
@@ -71,9 +67,7 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
         "SCMP_ACT_ALLOW" => ALLOW,
         "SCMP_ACT_NOTIFY" => return Err(Error::new("linux.seccomp: SCMP_ACT_NOTIFY: not supported")),
         other => {
-            return Err(Error::new(format!(
-                "linux.seccomp: action {other:?} is not known"
-            )));
+            return Err(Error::new(format!("linux.seccomp: action {other:?} is not known")));
         }
     })
 }
@@ -85,9 +79,7 @@ fn flags(names: &[String]) -> Result<u64> {
             "SECCOMP_FILTER_FLAG_LOG" => 2,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
             other => {
-                return Err(Error::new(format!(
-                    "linux.seccomp.flags: {other:?}: not supported"
-                )));
+                return Err(Error::new(format!("linux.seccomp.flags: {other:?}: not supported")));
             }
         };
         Ok(flags | flag)
@@ -115,11 +107,7 @@ impl Architecture {
     }
 
     fn native() -> Self {
-        if cfg!(target_arch = "aarch64") {
-            Self::Aarch64
-        } else {
-            Self::X86_64
-        }
+        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
     }
 
     fn audit(self) -> u32 {
@@ -136,9 +124,7 @@ impl Architecture {
         {
             return Some(X32 | special);
         }
-        let index = syscalls::TABLE
-            .binary_search_by_key(&name, |(known, _)| known)
-            .ok()?;
+        let index = syscalls::TABLE.binary_search_by_key(&name, |(known, _)| known).ok()?;
         let (_, numbers) = syscalls::TABLE[index];
         let number = match self {
             Self::X86_64 | Self::X32 => numbers[0],
@@ -190,19 +176,12 @@ fn x32(name: &str) -> Option<u32> {
         "preadv2",
         "pwritev2",
     ];
-    NAMES
-        .iter()
-        .position(|known| *known == name)
-        .map(|index| 512 + index as u32)
+    NAMES.iter().position(|known| *known == name).map(|index| 512 + index as u32)
 }
 
 /// Compiles a filter.
 pub fn compile(seccomp: &Seccomp) -> Result<Program> {
-    if seccomp
-        .listener_path
-        .as_deref()
-        .is_some_and(|path| !path.is_empty())
-    {
+    if seccomp.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
         return Err(Error::new("linux.seccomp.listenerPath: not supported"));
     }
     let default = action(&seccomp.default_action, seccomp.default_errno_ret)?;
@@ -216,11 +195,7 @@ pub fn compile(seccomp: &Seccomp) -> Result<Program> {
             architectures.push(architecture);
         }
     }
-    let rules = seccomp
-        .syscalls
-        .iter()
-        .map(read_rule)
-        .collect::<Result<Vec<_>>>()?;
+    let rules = seccomp.syscalls.iter().map(read_rule).collect::<Result<Vec<_>>>()?;
     let mut sections: BTreeMap<u32, Vec<(u32, Decision)>> = BTreeMap::new();
     for architecture in &architectures {
         let section = sections.entry(architecture.audit()).or_default();
@@ -251,22 +226,13 @@ fn read_rule(rule: &SeccompRule) -> Result<Read<'_>> {
     indexes.sort_unstable();
     indexes.dedup();
     let rules = if indexes.len() == tests.len() {
-        vec![Rule {
-            tests: tests.into_iter().map(|(_, test)| test).collect(),
-            action,
-        }]
+        vec![Rule { tests: tests.into_iter().map(|(_, test)| test).collect(), action }]
     } else {
         // Several comparisons of one argument have always meant "any of them" (runc).
-        let alone = |(_, test)| Rule {
-            tests: vec![test],
-            action,
-        };
+        let alone = |(_, test)| Rule { tests: vec![test], action };
         tests.into_iter().map(alone).collect()
     };
-    Ok(Read {
-        names: &rule.names,
-        rules,
-    })
+    Ok(Read { names: &rule.names, rules })
 }
 
 /// For each number from which a decision holds on: that decision.
@@ -275,10 +241,7 @@ fn decide(architecture: Architecture, default: u32, rules: &[Read<'_>]) -> Vec<(
     let mut by_number: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for rule in rules {
         for number in rule.names.iter().filter_map(|name| architecture.number(name)) {
-            by_number
-                .entry(number)
-                .or_default()
-                .extend(rule.rules.iter().cloned());
+            by_number.entry(number).or_default().extend(rule.rules.iter().cloned());
         }
     }
     let mut decisions = vec![(base, Decision::Return(default))];
@@ -317,19 +280,11 @@ fn finish(section: &mut Vec<(u32, Decision)>) {
 impl bpf::Test {
     fn new(arg: &SeccompArg) -> Result<Self> {
         if arg.index > 5 {
-            return Err(Error::new(format!(
-                "linux.seccomp: argument {} of at most 5",
-                arg.index
-            )));
+            return Err(Error::new(format!("linux.seccomp: argument {} of at most 5", arg.index)));
         }
         let operator = bpf::Operator::named(&arg.op)
             .ok_or_else(|| Error::new(format!("linux.seccomp: operator {:?} is not known", arg.op)))?;
-        Ok(Self {
-            index: arg.index,
-            operator,
-            value: arg.value,
-            second: arg.value_two,
-        })
+        Ok(Self { index: arg.index, operator, value: arg.value, second: arg.value_two })
     }
 }
 

@@ -12,11 +12,7 @@ fn run(program: &Program, architecture: u32, number: u32, args: [u64; 6]) -> u32
             4 => architecture,
             16..64 => {
                 let arg = args[(offset as usize - 16) / 8];
-                if offset.is_multiple_of(8) {
-                    arg as u32
-                } else {
-                    (arg >> 32) as u32
-                }
+                if offset.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
             }
             other => panic!("load at {other}"),
         }
@@ -58,27 +54,19 @@ fn holds(arg: &SeccompArg, args: [u64; 6]) -> bool {
 fn expected(profile: &Seccomp, architecture: Architecture, number: u32, args: [u64; 6]) -> u32 {
     let default = action(&profile.default_action, profile.default_errno_ret).unwrap();
     let numbers = |rule: &SeccompRule| -> Vec<u32> {
-        rule.names
-            .iter()
-            .filter_map(|name| architecture.number(name))
-            .collect()
+        rule.names.iter().filter_map(|name| architecture.number(name)).collect()
     };
     let last = profile.syscalls.iter().flat_map(numbers).max().unwrap_or(0);
     if number > last {
         return ERRNO | ENOSYS;
     }
-    let of_number: Vec<&SeccompRule> = profile
-        .syscalls
-        .iter()
-        .filter(|rule| numbers(rule).contains(&number))
-        .collect();
+    let of_number: Vec<&SeccompRule> =
+        profile.syscalls.iter().filter(|rule| numbers(rule).contains(&number)).collect();
     let read = |rule: &SeccompRule| action(&rule.action, rule.errno_ret).unwrap();
     if let Some(always) = of_number.iter().find(|rule| rule.args.is_empty()) {
         return read(always);
     }
-    let matching = of_number
-        .iter()
-        .find(|rule| rule.args.iter().all(|arg| holds(arg, args)));
+    let matching = of_number.iter().find(|rule| rule.args.iter().all(|arg| holds(arg, args)));
     matching.map_or(default, |rule| read(rule))
 }
 
@@ -107,11 +95,8 @@ fn the_default_profile_is_compiled_as_it_reads() {
         0x7e02_0000,
         u64::MAX,
     ];
-    for (architecture, base) in [
-        (Architecture::X86_64, 0),
-        (Architecture::X86, 0),
-        (Architecture::X32, X32),
-    ] {
+    for (architecture, base) in [(Architecture::X86_64, 0), (Architecture::X86, 0), (Architecture::X32, X32)]
+    {
         for number in (0..600).map(|number| base + number) {
             for value in values {
                 let args = [value; 6];
@@ -123,10 +108,7 @@ fn the_default_profile_is_compiled_as_it_reads() {
             }
         }
     }
-    assert_eq!(
-        run(&program, Architecture::Aarch64.audit(), 0, [0; 6]),
-        KILL_PROCESS
-    );
+    assert_eq!(run(&program, Architecture::Aarch64.audit(), 0, [0; 6]), KILL_PROCESS);
     assert!(program.code.len() < 1500, "{}", program.code.len());
 }
 
@@ -134,12 +116,7 @@ fn the_default_profile_is_compiled_as_it_reads() {
 fn known_answers_of_the_default_profile() {
     let program = compile(&profile()).unwrap();
     let native = |name: &str, first: u64| {
-        run(
-            &program,
-            0xc000_003e,
-            Architecture::X86_64.number(name).unwrap(),
-            [first, 0, 0, 0, 0, 0],
-        )
+        run(&program, 0xc000_003e, Architecture::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0])
     };
     assert_eq!(native("read", 0), ALLOW);
     assert_eq!(native("mount", 0), ERRNO | 1);
@@ -154,27 +131,11 @@ fn known_answers_of_the_default_profile() {
 
 #[test]
 fn every_operator_compares_all_64_bits() {
-    let values = [
-        0,
-        1,
-        5,
-        6,
-        7,
-        u64::from(u32::MAX),
-        1 << 32,
-        (1 << 32) + 6,
-        u64::MAX - 1,
-        u64::MAX,
-    ];
+    let values = [0, 1, 5, 6, 7, u64::from(u32::MAX), 1 << 32, (1 << 32) + 6, u64::MAX - 1, u64::MAX];
     for op in ["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"] {
         for value in values {
             for value_two in [0, 6, 1 << 32] {
-                let arg = |index| SeccompArg {
-                    index,
-                    value,
-                    value_two,
-                    op: format!("SCMP_CMP_{op}"),
-                };
+                let arg = |index| SeccompArg { index, value, value_two, op: format!("SCMP_CMP_{op}") };
                 let rule = SeccompRule {
                     names: vec!["getpid".into()],
                     action: "SCMP_ACT_TRAP".into(),
@@ -192,11 +153,7 @@ fn every_operator_compares_all_64_bits() {
                         let args = [9, one, 9, other, 9, 9];
                         let both = holds(&arg(1), args) && holds(&arg(3), args);
                         let wanted = if both { 0x0003_0000 } else { ALLOW };
-                        assert_eq!(
-                            run(&program, 0xc000_003e, 39, args),
-                            wanted,
-                            "{op} {value:#x} {args:x?}"
-                        );
+                        assert_eq!(run(&program, 0xc000_003e, 39, args), wanted, "{op} {value:#x} {args:x?}");
                     }
                 }
             }

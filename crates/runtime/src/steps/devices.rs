@@ -33,25 +33,15 @@ pub(super) fn verify(node: BorrowedFd<'_>, kind: char, number: (u32, u32)) -> Re
     if same_kind && same_number {
         return Ok(());
     }
-    Err(Error::new(format!(
-        "is not the device {kind} {}:{}",
-        number.0, number.1
-    )))
+    Err(Error::new(format!("is not the device {kind} {}:{}", number.0, number.1)))
 }
 
 /// Makes a node.
 pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
-    let Device {
-        path,
-        kind,
-        number,
-        mode,
-        owner,
-    } = device;
+    let Device { path, kind, number, mode, owner } = device;
     let what = || format!("make device {}", path.display());
     if let Some(directory) = path.parent() {
-        root.create_dir_all(directory, Mode::from_raw_mode(0o755))
-            .during(what)?;
+        root.create_dir_all(directory, Mode::from_raw_mode(0o755)).during(what)?;
     }
     let (parent, name) = root.parent_of(path).during(what)?;
     let permissions = Mode::from_raw_mode(*mode);
@@ -65,10 +55,9 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
         }
         Err(error) => {
             let error = Error::refused(what(), &error.into());
-            return Err(error.hint_on(
-                Errno::PERM,
-                "making nodes needs CAP_MKNOD and the devices cgroup's leave",
-            ));
+            return Err(
+                error.hint_on(Errno::PERM, "making nodes needs CAP_MKNOD and the devices cgroup's leave")
+            );
         }
     }
     chmodat(&parent, name, permissions, AtFlags::empty()).during(what)?;
@@ -100,9 +89,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Makes the links that programs expect in `/dev`.
 pub(super) fn links(root: &Root) -> Result<()> {
-    let dev = root
-        .create_dir_all(Path::new("/dev"), Mode::from_raw_mode(0o755))
-        .during(|| "make /dev")?;
+    let dev = root.create_dir_all(Path::new("/dev"), Mode::from_raw_mode(0o755)).during(|| "make /dev")?;
     for (name, target) in LINKS {
         let what = || format!("link /dev/{name} to {target}");
         match symlinkat(target, &dev, name) {

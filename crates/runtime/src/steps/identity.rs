@@ -20,28 +20,18 @@ use crate::{
 /// Sets a resource limit.
 pub(super) fn limit(limit: &Limit) -> Result<()> {
     let bound = |value: u64| (value != u64::MAX).then_some(value);
-    let wanted = Rlimit {
-        current: bound(limit.soft),
-        maximum: bound(limit.hard),
-    };
+    let wanted = Rlimit { current: bound(limit.soft), maximum: bound(limit.hard) };
     setrlimit(limit.resource, wanted).map_err(|error| {
         let now = getrlimit(limit.resource).maximum;
         let now = now.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
-        let hint = format!(
-            "raising the hard limit from {now} to {} needs CAP_SYS_RESOURCE",
-            limit.hard
-        );
+        let hint = format!("raising the hard limit from {now} to {} needs CAP_SYS_RESOURCE", limit.hard);
         Error::refused(format!("set {}", limit.name), &error.into()).hint_on(Errno::PERM, hint)
     })
 }
 
 /// Lets the program's user open its own standard streams again, as `/dev/stdout` for example.
 pub(super) fn own_stdio(uid: u32) -> Result<()> {
-    let streams = [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ];
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     for stream in streams {
         let Ok(stat) = fstat(stream) else {
             continue; // Closed by who called us.
@@ -60,10 +50,7 @@ pub(super) fn own_stdio(uid: u32) -> Result<()> {
 }
 
 fn each(bits: u64) -> impl Iterator<Item = CapabilitySet> {
-    (0..64)
-        .map(|number| 1 << number)
-        .filter(move |bit| bits & bit != 0)
-        .map(caps::set)
+    (0..64).map(|number| 1 << number).filter(move |bit| bits & bit != 0).map(caps::set)
 }
 
 /// Takes everything but `keep` out of the bounding set.
@@ -74,10 +61,7 @@ pub(super) fn bounding_set(keep: u64) -> Result<()> {
             Err(Errno::INVAL) => break, // Past the last one that this kernel knows.
             Err(error) => {
                 let name = caps::names(capability.bits());
-                return Err(Error::refused(
-                    format!("drop {name} from the bounding set"),
-                    &error.into(),
-                ));
+                return Err(Error::refused(format!("drop {name} from the bounding set"), &error.into()));
             }
         }
     }
@@ -107,11 +91,7 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32], mask: u32) -> Resu
 /// Sets all sets but the bounding one; with `keep_admin`, what loading a filter takes stays for now.
 pub(super) fn capabilities(sets: Sets, keep_admin: bool) -> Result<()> {
     let held = current(None).during(|| "read capabilities")?.permitted.bits();
-    let admin = if keep_admin {
-        CapabilitySet::SYS_ADMIN.bits() & held
-    } else {
-        0
-    };
+    let admin = if keep_admin { CapabilitySet::SYS_ADMIN.bits() & held } else { 0 };
     // What we do not hold we cannot give; a container then has less, as under runc.
     let permitted = (sets.permitted & held) | admin;
     let wanted = CapabilitySets {

@@ -83,42 +83,23 @@ pub enum Step {
     AwaitIdMaps,
     BecomeRoot,
     NewCgroupNamespace,
-    NewSession {
-        keyring: bool,
-    },
+    NewSession { keyring: bool },
     LoopbackUp,
     Hostname(String),
     Domainname(String),
-    Root {
-        path: PathBuf,
-        from_host: u64,
-    },
+    Root { path: PathBuf, from_host: u64 },
     Mount(Mounting),
     Bind(Mounting),
-    MountGroups {
-        destination: PathBuf,
-        places: Vec<Place>,
-        options: Options,
-    },
+    MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
     ReadonlyMount(PathBuf),
     MakeDevice(Device),
     BindDevice(Device),
     DeviceLinks,
     RootPropagation(String, u64, bool),
-    OpenTerminal {
-        size: Option<ConsoleSize>,
-        uid: u32,
-        console: bool,
-    },
-    Sysctl {
-        key: String,
-        value: String,
-    },
+    OpenTerminal { size: Option<ConsoleSize>, uid: u32, console: bool },
+    Sysctl { key: String, value: String },
     AwaitHooks,
-    Hooks {
-        kind: &'static str,
-        hooks: Vec<Hook>,
-    },
+    Hooks { kind: &'static str, hooks: Vec<Hook> },
     ReadonlyPath(PathBuf),
     MaskPath(PathBuf),
     MakeDirectory(PathBuf),
@@ -128,30 +109,16 @@ pub enum Step {
     Limit(Limit),
     IoPriority(u8, u16),
     OwnStdio(u32),
-    SecurityLabel {
-        file: &'static str,
-        value: String,
-    },
+    SecurityLabel { file: &'static str, value: String },
     BoundingSet(u64),
     WorkingDirectory(PathBuf),
-    User {
-        uid: u32,
-        gid: u32,
-        groups: Vec<u32>,
-        umask: u32,
-    },
-    Capabilities {
-        sets: Sets,
-        keep_admin: bool,
-    },
+    User { uid: u32, gid: u32, groups: Vec<u32>, umask: u32 },
+    Capabilities { sets: Sets, keep_admin: bool },
     NoNewPrivileges,
     FindProgram,
     CloseOnExec(u32),
     Seccomp(Program),
-    Exec {
-        args: Vec<String>,
-        env: Vec<String>,
-    },
+    Exec { args: Vec<String>, env: Vec<String> },
 }
 
 /// What the child holds while it runs its steps.
@@ -183,9 +150,7 @@ pub struct Child<'p> {
 
 impl Child<'_> {
     fn root(&self) -> Result<&Root> {
-        self.root
-            .as_ref()
-            .ok_or_else(|| Error::new("the container's root has not been opened"))
+        self.root.as_ref().ok_or_else(|| Error::new("the container's root has not been opened"))
     }
 }
 
@@ -215,18 +180,15 @@ impl Describe for Step {
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
                 .with("options", m.options.words()),
-            Step::MountGroups {
-                destination, options, ..
-            } => new(format!("mount cgroups on {}", shown(destination))).with("options", options.words()),
+            Step::MountGroups { destination, options, .. } => {
+                new(format!("mount cgroups on {}", shown(destination))).with("options", options.words())
+            }
             Step::ReadonlyMount(path) => new(format!("make mount {} read-only", shown(path))),
             Step::MakeDevice(d) | Step::BindDevice(d) => describe_device(self, d),
             Step::DeviceLinks => new("link /dev/fd, stdin, stdout, stderr, ptmx".into()),
             Step::RootPropagation(word, ..) => new(format!("make the root {word}")),
-            Step::OpenTerminal { size, .. } => new("open a terminal".into()).with(
-                "size",
-                size.map(|size| format!("{}x{}", size.width, size.height))
-                    .unwrap_or_default(),
-            ),
+            Step::OpenTerminal { size, .. } => new("open a terminal".into())
+                .with("size", size.map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default()),
             Step::Sysctl { key, value } => new(format!("set sysctl {key}")).with("value", value),
             Step::AwaitHooks => new("await prestart and createRuntime hooks".into()),
             Step::Hooks { kind, hooks } => new(format!("run {kind} hooks")).with("count", hooks.len()),
@@ -238,16 +200,9 @@ impl Describe for Step {
 }
 
 fn describe_device(step: &Step, device: &Device) -> Description {
-    let verb = if matches!(step, Step::MakeDevice(_)) {
-        "make"
-    } else {
-        "bind"
-    };
+    let verb = if matches!(step, Step::MakeDevice(_)) { "make" } else { "bind" };
     Description::new(format!("{verb} device {}", shown(&device.path)))
-        .with(
-            "number",
-            format!("{} {}:{}", device.kind, device.number.0, device.number.1),
-        )
+        .with("number", format!("{} {}:{}", device.kind, device.number.0, device.number.1))
         .with("mode", format!("{:04o}", device.mode))
         .with("owner", format!("{}:{}", device.owner.0, device.owner.1))
 }
@@ -261,20 +216,15 @@ impl Step {
             Step::PivotRoot => new("pivot_root".into()),
             Step::ReadonlyRoot => new("make / read-only".into()),
             Step::Personality(value) => new(format!("set personality {value:#x}")),
-            Step::Limit(limit) => new(format!("set {}", limit.name))
-                .with("soft", limit.soft)
-                .with("hard", limit.hard),
+            Step::Limit(limit) => {
+                new(format!("set {}", limit.name)).with("soft", limit.soft).with("hard", limit.hard)
+            }
             Step::IoPriority(class, level) => new(format!("set I/O priority class {class} level {level}")),
             Step::OwnStdio(uid) => new(format!("give standard streams to uid {uid}")),
             Step::SecurityLabel { value, .. } => new(format!("set security label {value}")),
             Step::BoundingSet(bits) => new("limit capabilities".into()).with("bounding", caps::names(*bits)),
             Step::WorkingDirectory(path) => new(format!("change directory to {}", shown(path))),
-            Step::User {
-                uid,
-                gid,
-                groups,
-                umask,
-            } => new(format!("become {uid}:{gid}"))
+            Step::User { uid, gid, groups, umask } => new(format!("become {uid}:{gid}"))
                 .with("groups", list(groups))
                 .with("umask", format!("{umask:04o}")),
             Step::Capabilities { sets, keep_admin } => new("set capabilities".into())
@@ -316,11 +266,9 @@ impl Step {
             Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
             Step::Bind(mount) => mounting::bind(child.root()?, mount),
-            Step::MountGroups {
-                destination,
-                places,
-                options,
-            } => mounting::groups(child.root()?, destination, places, options),
+            Step::MountGroups { destination, places, options } => {
+                mounting::groups(child.root()?, destination, places, options)
+            }
             Step::ReadonlyMount(path) => mounting::readonly_mount(child.root()?, path),
             Step::MakeDevice(device) => devices::make(child.root()?, device),
             Step::BindDevice(device) => devices::bind(child.root()?, device),
@@ -352,12 +300,7 @@ impl Step {
             Step::SecurityLabel { file, value } => world::security_label(child, file, value),
             Step::BoundingSet(bits) => identity::bounding_set(*bits),
             Step::WorkingDirectory(path) => program::change_directory(path),
-            Step::User {
-                uid,
-                gid,
-                groups,
-                umask,
-            } => identity::become_user(*uid, *gid, groups, *umask),
+            Step::User { uid, gid, groups, umask } => identity::become_user(*uid, *gid, groups, *umask),
             Step::Capabilities { sets, keep_admin } => identity::capabilities(*sets, *keep_admin),
             Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs"),
             Step::FindProgram => program::find(child),

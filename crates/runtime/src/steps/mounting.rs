@@ -47,19 +47,11 @@ pub(super) fn attach(mount: impl AsFd, place: impl AsFd) -> rustix::io::Result<(
 }
 
 fn change(mount: impl AsFd, recursive: bool, change: Change, propagation: u64) -> std::io::Result<()> {
-    let attributes = MountAttributes {
-        set: change.set,
-        clear: change.clear,
-        propagation,
-        id_map: None,
-    };
+    let attributes = MountAttributes { set: change.set, clear: change.clear, propagation, id_map: None };
     set_attributes(mount.as_fd(), recursive, attributes)
 }
 
-const READONLY: Change = Change {
-    set: attr::RDONLY,
-    clear: 0,
-};
+const READONLY: Change = Change { set: attr::RDONLY, clear: 0 };
 
 /// Cuts this mount namespace off from the host's and takes `path` as the container's root, a mount of its own.
 pub(super) fn take_root(child: &mut Child<'_>, path: &Path, from_host: u64) -> Result<()> {
@@ -75,12 +67,7 @@ pub(super) fn take_root(child: &mut Child<'_>, path: &Path, from_host: u64) -> R
 
 /// Mounts a new file system.
 pub(super) fn mount(root: &Root, mount: &Mounting) -> Result<()> {
-    let Mounting {
-        kind,
-        source,
-        destination,
-        options,
-    } = mount;
+    let Mounting { kind, source, destination, options } = mount;
     let what = || format!("mount {kind} on {}", destination.display());
     if options.copy_up {
         return Err(Error::new(format!("{}: tmpcopyup: not supported", what())));
@@ -167,12 +154,7 @@ fn kernel_says(context: &OwnedFd) -> String {
 
 /// Binds a file or directory of the host.
 pub(super) fn bind(root: &Root, mount: &Mounting) -> Result<()> {
-    let Mounting {
-        source,
-        destination,
-        options,
-        ..
-    } = mount;
+    let Mounting { source, destination, options, .. } = mount;
     let what = || format!("bind {source} on {}", destination.display());
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if options.recursive {
@@ -218,9 +200,7 @@ pub(super) fn file_place(root: &Root, path: &Path) -> std::io::Result<OwnedFd> {
 /// Shows the container its own groups: on v2 its directory, on v1 a directory of the hierarchies' directories.
 pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options: &Options) -> Result<()> {
     let what = || format!("mount cgroups on {}", destination.display());
-    let place = root
-        .create_dir_all(destination, Mode::from_raw_mode(0o755))
-        .during(what)?;
+    let place = root.create_dir_all(destination, Mode::from_raw_mode(0o755)).during(what)?;
     let group = |place: &Place| -> Result<OwnedFd> {
         let fd = open(&place.group, PLACE, Mode::empty()).during(what)?;
         let tree = copy(fd.as_fd(), false).during(what)?;
@@ -242,13 +222,8 @@ pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options:
     attach(&list, &place).during(what)?;
     for place in places {
         mkdirat(&list, place.name.as_str(), Mode::from_raw_mode(0o755)).during(what)?;
-        let target = openat(
-            &list,
-            place.name.as_str(),
-            PLACE | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )
-        .during(what)?;
+        let target =
+            openat(&list, place.name.as_str(), PLACE | OFlags::NOFOLLOW, Mode::empty()).during(what)?;
         attach(group(place)?, &target).during(what)?;
         if place.name.contains(',') {
             for alias in place.name.split(',') {
@@ -256,16 +231,7 @@ pub(super) fn groups(root: &Root, destination: &Path, places: &[Place], options:
             }
         }
     }
-    change(
-        &list,
-        false,
-        Change {
-            set: options.mount.set & attr::RDONLY,
-            clear: 0,
-        },
-        0,
-    )
-    .during(what)
+    change(&list, false, Change { set: options.mount.set & attr::RDONLY, clear: 0 }, 0).during(what)
 }
 
 /// Makes a mount read-only once everything inside it has been made.
@@ -333,12 +299,10 @@ pub(super) fn mask(child: &mut Child<'_>, path: &Path) -> Result<()> {
 
 /// Makes a directory inside the root, if it is missing.
 pub(super) fn make_directory(root: &Root, path: &Path) -> Result<()> {
-    root.create_dir_all(path, Mode::from_raw_mode(0o755))
-        .map(drop)
-        .map_err(|error| {
-            let error = Error::refused(format!("working directory {}", path.display()), &error);
-            error.hint_on(Errno::LOOP, "a path through /proc leads out of the container")
-        })
+    root.create_dir_all(path, Mode::from_raw_mode(0o755)).map(drop).map_err(|error| {
+        let error = Error::refused(format!("working directory {}", path.display()), &error);
+        error.hint_on(Errno::LOOP, "a path through /proc leads out of the container")
+    })
 }
 
 /// Sets how the root's mounts spread.
@@ -348,10 +312,7 @@ pub(super) fn propagate(root: &Root, kind: u64, recursive: bool) -> Result<()> {
 
 /// Makes the root `/` and lets go of the host's.
 pub(super) fn pivot(child: &mut Child<'_>) -> Result<()> {
-    let root = child
-        .root
-        .take()
-        .ok_or_else(|| Error::new("pivot_root: no root"))?;
+    let root = child.root.take().ok_or_else(|| Error::new("pivot_root: no root"))?;
     child.empty = None;
     rustix::process::fchdir(&root).during(|| "change directory to the root")?;
     rustix::process::pivot_root(".", ".").map_err(|error| {
@@ -389,13 +350,6 @@ pub(super) fn write_proc(child: &mut Child<'_>, path: &str, value: &str) -> Resu
     let proc = own_proc(child)?;
     let what = || format!("write {value:?} to /proc/{path}");
     let strict = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(
-        proc,
-        path,
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-        strict,
-    )
-    .during(what)?;
+    let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), strict).during(what)?;
     rustix::io::write(file, value.as_bytes()).during(what).map(drop)
 }

@@ -16,20 +16,12 @@ use crate::error::{Error, Result};
 /// Changes to `path` and makes sure that it is in the container: a descriptor of the host that leaked into
 /// `/proc/self/fd` would be a way out (CVE-2024-21626).
 pub(super) fn change_directory(path: &Path) -> Result<()> {
-    let what = || {
-        format!(
-            "chdir to cwd ({:?}) set in config.json failed",
-            path.display().to_string()
-        )
-    };
+    let what = || format!("chdir to cwd ({:?}) set in config.json failed", path.display().to_string());
     rustix::process::chdir(path).map_err(|error| sentence(what(), error))?;
     // The system call: libc's getcwd walks up by itself when the kernel says "(unreachable)".
     let cwd = rustix::process::getcwd(Vec::new()).map_err(|error| sentence(what(), error))?;
     if !cwd.to_bytes().starts_with(b"/") {
-        return Err(Error::new(format!(
-            "{}: is outside of the container's root",
-            what()
-        )));
+        return Err(Error::new(format!("{}: is outside of the container's root", what())));
     }
     Ok(())
 }
@@ -57,11 +49,7 @@ fn locate(name: &str, env: &[String]) -> Result<PathBuf> {
             Err(error) => Err(sentence(format!("{what}: stat {name}"), error)),
         };
     }
-    let path = env
-        .iter()
-        .rev()
-        .find_map(|entry| entry.strip_prefix("PATH="))
-        .unwrap_or_default();
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
     let mut denied = false;
     for directory in path.split(':') {
         let directory = if directory.is_empty() { "." } else { directory };
@@ -99,10 +87,7 @@ pub(super) fn exec(child: &mut Child<'_>, args: &[String], env: &[String]) -> Re
     if !env.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
         env.push(c_string(&format!("HOME={}", home()))?);
     }
-    let program = child
-        .program
-        .take()
-        .ok_or_else(|| Error::new("exec: no program"))?;
+    let program = child.program.take().ok_or_else(|| Error::new("exec: no program"))?;
     sys::process::reset_signals();
     let error = sys::process::exec(&program, &args, &env);
     let code = error.raw_os_error().unwrap_or_default();

@@ -33,12 +33,7 @@ pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, c
     };
     let (master, slave) = pair(root)?;
     if let Some(size) = size {
-        let size = Winsize {
-            ws_row: size.height,
-            ws_col: size.width,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).during(|| "set the terminal's size")?;
     }
     fchown(&slave, Some(Uid::from_raw(uid)), None).during(|| "give the terminal to the user")?;
@@ -62,21 +57,16 @@ pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, c
 fn pair(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "open a terminal at /dev/pts/ptmx";
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let master = root
-        .get_no_links(Path::new("/dev/pts/ptmx"), flags, Mode::empty())
-        .map_err(|error| {
-            Error::refused(what(), &error).hint_on(rustix::io::Errno::NOENT, "mount a devpts on /dev/pts")
-        })?;
+    let master = root.get_no_links(Path::new("/dev/pts/ptmx"), flags, Mode::empty()).map_err(|error| {
+        Error::refused(what(), &error).hint_on(rustix::io::Errno::NOENT, "mount a devpts on /dev/pts")
+    })?;
     devices::verify(master.as_fd(), 'c', (5, 2)).map_err(|error| error.during(what()))?;
     if fstatfs(&master).during(what)?.f_type as u64 != DEVPTS {
         return Err(Error::new(format!("{}: is not on a devpts", what())));
     }
     unlockpt(&master).during(what)?;
-    let slave = ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )
-    .during(what)?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .during(what)?;
     Ok((master, slave))
 }
 
@@ -86,11 +76,5 @@ fn send(socket: impl AsFd, fd: BorrowedFd<'_>, name: &str) -> rustix::io::Result
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(
-        socket,
-        &[IoSlice::new(name.as_bytes())],
-        &mut control,
-        SendFlags::empty(),
-    )
-    .map(drop)
+    sendmsg(socket, &[IoSlice::new(name.as_bytes())], &mut control, SendFlags::empty()).map(drop)
 }

@@ -24,10 +24,8 @@ pub(crate) fn join(join: &Join) -> Result<()> {
 
 /// Joins a running container: all its namespaces by one call on its pidfd, so that they belong together.
 pub(super) fn join_container(child: &mut Child<'_>) -> Result<()> {
-    let (pidfd, kinds) = child
-        .container
-        .as_ref()
-        .ok_or_else(|| Error::new("join the container: no container"))?;
+    let (pidfd, kinds) =
+        child.container.as_ref().ok_or_else(|| Error::new("join the container: no container"))?;
     sys::process::setns(pidfd.as_fd(), *kinds).during(|| "join the container's namespaces")?;
     if kinds & namespace_bit("user") != 0 {
         become_root()?;
@@ -52,10 +50,8 @@ pub(super) fn new_session(keyring: bool) -> Result<()> {
         match sys::process::new_session_keyring() {
             // A kernel without keys, or out of quota for them: nothing is shared then either, or no key is kept.
             Err(error) if error.raw_os_error() != Some(Errno::NOSYS.raw_os_error()) => {
-                return Err(Error::refused("create session keyring", &error).hint_on(
-                    Errno::DQUOT,
-                    "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring",
-                ));
+                return Err(Error::refused("create session keyring", &error)
+                    .hint_on(Errno::DQUOT, "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring"));
             }
             _ => {}
         }
@@ -79,10 +75,6 @@ pub(super) fn sysctl(child: &mut Child<'_>, key: &str, value: &str) -> Result<()
 
 /// Sets the label that the program will run under.
 pub(super) fn security_label(child: &mut Child<'_>, file: &str, value: &str) -> Result<()> {
-    let path = format!(
-        "{}/task/{}/attr/{file}",
-        rustix::process::getpid(),
-        rustix::thread::gettid()
-    );
+    let path = format!("{}/task/{}/attr/{file}", rustix::process::getpid(), rustix::thread::gettid());
     mounting::write_proc(child, &path, value)
 }

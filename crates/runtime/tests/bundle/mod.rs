@@ -55,10 +55,7 @@ impl Bundle {
     pub fn new(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = tempfile::Builder::new()
-            .prefix("knarr-bundle-")
-            .tempdir()
-            .unwrap();
+        let directory = tempfile::Builder::new().prefix("knarr-bundle-").tempdir().unwrap();
         let bin = directory.path().join("rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is needed at /bin/busybox");
@@ -85,10 +82,7 @@ impl Bundle {
 
     /// Where this container's group is in a v1 hierarchy.
     pub fn group(&self, controller: &str) -> PathBuf {
-        Path::new("/sys/fs/cgroup")
-            .join(controller)
-            .join("knarr")
-            .join(&self.id)
+        Path::new("/sys/fs/cgroup").join(controller).join("knarr").join(&self.id)
     }
 
     fn write(&self) {
@@ -98,11 +92,7 @@ impl Bundle {
     /// The runtime with its global flags.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(runtime());
-        command
-            .arg("--root")
-            .arg(self.path().join("state"))
-            .args(words)
-            .stdin(Stdio::null());
+        command.arg("--root").arg(self.path().join("state")).args(words).stdin(Stdio::null());
         command
     }
 
@@ -113,12 +103,7 @@ impl Bundle {
 
     /// Runs `runtime words… ID more…`.
     pub fn call_with(&self, words: &[&str], more: &[&str]) -> Said {
-        self.command(words)
-            .arg(&self.id)
-            .args(more)
-            .output()
-            .unwrap()
-            .into()
+        self.command(words).arg(&self.id).args(more).output().unwrap().into()
     }
 
     /// Runs to the end.
@@ -146,9 +131,7 @@ impl Bundle {
         let (out, err) = (self.path().join("out"), self.path().join("err"));
         let mut command = self.command(&["create", "-b", &bundle]);
         command.args(flags).arg(&self.id);
-        command
-            .stdout(fs::File::create(&out).unwrap())
-            .stderr(fs::File::create(&err).unwrap());
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
         let status = command.status().unwrap();
         Said {
             code: status.code().unwrap_or(-1),
@@ -184,32 +167,19 @@ impl Bundle {
     pub fn await_status(&self, wanted: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.status() != wanted {
-            assert!(
-                Instant::now() < deadline,
-                "never became {wanted}; is {}",
-                self.status()
-            );
+            assert!(Instant::now() < deadline, "never became {wanted}; is {}", self.status());
             sleep(Duration::from_millis(5));
         }
     }
 
     /// Fails unless nothing of the container is left.
     pub fn assert_gone(&self) {
-        let left: Vec<PathBuf> = hierarchies()
-            .iter()
-            .map(|name| self.group(name))
-            .filter(|group| group.exists())
-            .collect();
+        let left: Vec<PathBuf> =
+            hierarchies().iter().map(|name| self.group(name)).filter(|group| group.exists()).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
-        assert!(
-            !self.path().join("state").join(&self.id).exists(),
-            "its record is left behind"
-        );
+        assert!(!self.path().join("state").join(&self.id).exists(), "its record is left behind");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        assert!(
-            !mounts.contains(&self.path().display().to_string()),
-            "a mount is left behind"
-        );
+        assert!(!mounts.contains(&self.path().display().to_string()), "a mount is left behind");
     }
 }
 
@@ -222,9 +192,7 @@ impl Drop for Bundle {
 /// Names under `/sys/fs/cgroup`.
 pub fn hierarchies() -> Vec<String> {
     let entries = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 const APPLETS: &[&str] = &[

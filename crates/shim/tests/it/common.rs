@@ -20,11 +20,7 @@ const APPLETS: &[&str] = &[
     "yes",
 ];
 
-pub(crate) const ALL: Streams = Streams {
-    stdin: true,
-    stdout: true,
-    stderr: true,
-};
+pub(crate) const ALL: Streams = Streams { stdin: true, stdout: true, stderr: true };
 
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_knarr-shim");
 
@@ -40,11 +36,7 @@ pub(crate) struct Bundle {
 pub(crate) fn runtime() -> PathBuf {
     let chosen = std::env::var_os("KNARR_TEST_RUNTIME").map(PathBuf::from);
     let runtime = chosen.unwrap_or_else(|| "/usr/sbin/runc".into());
-    assert!(
-        runtime.exists(),
-        "{} is missing: apt-get install runc",
-        runtime.display()
-    );
+    assert!(runtime.exists(), "{} is missing: apt-get install runc", runtime.display());
     runtime
 }
 
@@ -71,19 +63,10 @@ impl Bundle {
                 ..Mount::default()
             }],
             stdin: false,
-            log: Log::JsonFile {
-                path: dir.path().join("c.log"),
-                max_size: 0,
-                max_files: 1,
-            },
+            log: Log::JsonFile { path: dir.path().join("c.log"), max_size: 0, max_files: 1 },
         };
         let spec = spec(&id, script);
-        Self {
-            dir,
-            id,
-            config,
-            spec,
-        }
+        Self { dir, id, config, spec }
     }
 
     pub(crate) fn stdin(mut self) -> Self {
@@ -107,27 +90,13 @@ impl Bundle {
 
     /// Starts a shim by `command`, to which the directory is added.
     pub(crate) fn shim_by(self, command: &mut Command) -> Shim {
-        fs::write(
-            self.path().join("shim.json"),
-            serde_json::to_vec(&self.config).unwrap(),
-        )
-        .unwrap();
-        fs::write(
-            self.path().join("config.json"),
-            serde_json::to_vec(&self.spec).unwrap(),
-        )
-        .unwrap();
+        fs::write(self.path().join("shim.json"), serde_json::to_vec(&self.config).unwrap()).unwrap();
+        fs::write(self.path().join("config.json"), serde_json::to_vec(&self.spec).unwrap()).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        command
-            .arg(self.path())
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+        command.arg(self.path()).stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
         let child = command.spawn().unwrap();
-        Shim {
-            child,
-            first: Client::over(ours),
-            bundle: self,
-        }
+        Shim { child, first: Client::over(ours), bundle: self }
     }
 
     /// Creates, and expects that to work.
@@ -151,22 +120,13 @@ pub(crate) struct Shim {
 impl Shim {
     pub(crate) fn client(&self) -> Client {
         let client = Client::connect(self.bundle.path()).unwrap();
-        client
-            .socket()
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
+        client.socket().set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         client
     }
 
     pub(crate) fn attach(&self, streams: Streams) -> Client {
         let mut client = self.client();
-        done(
-            &mut client,
-            &Request::Attach {
-                session: None,
-                streams,
-            },
-        );
+        done(&mut client, &Request::Attach { session: None, streams });
         client
     }
 
@@ -177,10 +137,7 @@ impl Shim {
     }
 
     pub(crate) fn start(&mut self) {
-        assert!(matches!(
-            self.first.ask(&Request::Start).unwrap(),
-            Reply::State(_)
-        ));
+        assert!(matches!(self.first.ask(&Request::Start).unwrap(), Reply::State(_)));
     }
 
     pub(crate) fn state(&self) -> State {
@@ -191,13 +148,7 @@ impl Shim {
     }
 
     pub(crate) fn signal(&self, signal: i32) {
-        done(
-            &mut self.client(),
-            &Request::Signal {
-                session: None,
-                signal,
-            },
-        );
+        done(&mut self.client(), &Request::Signal { session: None, signal });
     }
 
     /// Waits for the shim's own end and returns the record.
@@ -224,13 +175,7 @@ impl Drop for Shim {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // Over the first connection where there is no other way; what is refused is not needed.
-            for request in [
-                Request::Discard,
-                Request::Signal {
-                    session: None,
-                    signal: 9,
-                },
-            ] {
+            for request in [Request::Discard, Request::Signal { session: None, signal: 9 }] {
                 let _ = match Client::connect(self.bundle.path()) {
                     Ok(mut client) => client.send(&request),
                     Err(_) => self.first.send(&request),
@@ -245,16 +190,9 @@ impl Drop for Shim {
         }
         let root = self.bundle.path().join("runtime");
         let mut delete = Command::new(runtime());
-        delete
-            .arg("--root")
-            .arg(root)
-            .args(["delete", "--force", &self.bundle.id]);
+        delete.arg("--root").arg(root).args(["delete", "--force", &self.bundle.id]);
         // Usually there is nothing left to delete.
-        let _ = delete
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let _ = delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -263,10 +201,7 @@ pub(crate) fn log_of(path: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(path).unwrap();
     let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
     let word = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap().to_owned();
-    text.lines()
-        .map(parse)
-        .map(|value| (word(&value, "stream"), word(&value, "log")))
-        .collect()
+    text.lines().map(parse).map(|value| (word(&value, "stream"), word(&value, "log"))).collect()
 }
 
 /// Asks for what has no answer but "done".
@@ -301,10 +236,7 @@ pub(crate) fn collect(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
 pub(crate) fn expect(client: &mut Client, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
-        let (_, bytes) = client
-            .frame()
-            .unwrap()
-            .unwrap_or_else(|| panic!("ended; seen {seen:?}"));
+        let (_, bytes) = client.frame().unwrap().unwrap_or_else(|| panic!("ended; seen {seen:?}"));
         seen.push_str(&String::from_utf8_lossy(&bytes));
     }
     seen
@@ -363,18 +295,11 @@ fn spec(id: &str, script: &str) -> spec::Spec {
     spec::Spec {
         oci_version: "1.0.2".into(),
         process: Some(process(script)),
-        root: Some(spec::Root {
-            path: "rootfs".into(),
-            readonly: false,
-        }),
+        root: Some(spec::Root { path: "rootfs".into(), readonly: false }),
         mounts: vec![
             mount("/proc", "proc", &[]),
             mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=64k"]),
-            mount(
-                "/dev/pts",
-                "devpts",
-                &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
-            ),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         ],
         linux: Some(spec::Linux {
             namespaces: [Pid, Mounts, Uts, Ipc, Network]

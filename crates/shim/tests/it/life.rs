@@ -22,30 +22,14 @@ fn output_exit_code_and_record() {
     assert_eq!(shim.exit(), told);
     let mut log = shim.log();
     log.sort();
-    assert_eq!(
-        log,
-        [
-            ("stderr".into(), "err\n".into()),
-            ("stdout".into(), "out\n".into())
-        ]
-    );
+    assert_eq!(log, [("stderr".into(), "err\n".into()), ("stdout".into(), "out\n".into())]);
     assert_eq!(shim.trouble(), "");
     assert_eq!(cgroups(&shim.bundle.id), Vec::<std::path::PathBuf>::new());
-    let left = fs::read_dir(shim.bundle.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name());
+    let left = fs::read_dir(shim.bundle.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
     left.sort();
-    let expected = [
-        "c.log",
-        "config.json",
-        "exit.json",
-        "image",
-        "rootfs",
-        "runtime",
-        "shim.json",
-        "shim.log",
-    ];
+    let expected =
+        ["c.log", "config.json", "exit.json", "image", "rootfs", "runtime", "shim.json", "shim.log"];
     assert_eq!(left, expected);
 }
 
@@ -63,36 +47,15 @@ fn signals_and_the_state_between() {
     let state = shim.state();
     assert_eq!(state.shim_pid, shim.child.id() as i32);
     assert!(state.started_at.is_some() && state.exit.is_none());
-    let steps: Vec<_> = state
-        .timeline
-        .steps
-        .iter()
-        .map(|step| step.what.as_str())
-        .collect();
-    assert_eq!(
-        steps,
-        [
-            "begin shim",
-            "unshare mounts",
-            "mount bind",
-            "runtime create",
-            "runtime start"
-        ]
-    );
+    let steps: Vec<_> = state.timeline.steps.iter().map(|step| step.what.as_str()).collect();
+    assert_eq!(steps, ["begin shim", "unshare mounts", "mount bind", "runtime create", "runtime start"]);
 
     done(&mut shim.client(), &Request::Pause);
     assert!(shim.state().paused);
     done(&mut shim.client(), &Request::Resume);
     assert!(!shim.state().paused);
     assert!(
-        refused(
-            &mut shim.client(),
-            &Request::Signal {
-                session: None,
-                signal: 999
-            }
-        )
-        .contains("signal 999")
+        refused(&mut shim.client(), &Request::Signal { session: None, signal: 999 }).contains("signal 999")
     );
     shim.signal(15);
     assert_eq!(shim.exit().code, 3);
@@ -124,22 +87,15 @@ fn a_failing_create_says_why_and_leaves_nothing() {
     let mut bundle = Bundle::sh("");
     bundle.spec.process.as_mut().unwrap().args = vec!["/no/such/program".into()];
     let mut shim = bundle.shim();
-    let Reply::Error { message } = shim.first.reply().unwrap() else {
-        panic!("it works?")
-    };
+    let Reply::Error { message } = shim.first.reply().unwrap() else { panic!("it works?") };
     assert!(message.contains("/no/such/program"), "{message}");
     shim.gone();
     assert!(cgroups(&shim.bundle.id).is_empty());
     assert!(!shim.bundle.path().join("exit.json").exists());
     assert!(
-        !fs::read_to_string("/proc/self/mountinfo")
-            .unwrap()
-            .contains(shim.bundle.path().to_str().unwrap())
+        !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(shim.bundle.path().to_str().unwrap())
     );
-    let ours = Command::new("pgrep")
-        .args(["-f", &shim.bundle.id])
-        .output()
-        .unwrap();
+    let ours = Command::new("pgrep").args(["-f", &shim.bundle.id]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ours.stdout), "", "processes left");
 }
 
@@ -157,17 +113,11 @@ fn what_cannot_be_set_up_is_named() {
         }
     }
     let message = failure(|bundle| bundle.config.runtime = "/no/runtime".into());
-    assert!(
-        message.starts_with("cannot open the runtime /no/runtime: "),
-        "{message}"
-    );
+    assert!(message.starts_with("cannot open the runtime /no/runtime: "), "{message}");
     let message = failure(|bundle| bundle.config.runtime_args = vec!["--nonsense".into()]);
     assert!(message.contains("nonsense"), "{message}");
     let message = failure(|bundle| bundle.config.root[0].source = Some("/no/image".into()));
-    assert!(
-        message.starts_with("cannot mount bind on / of the container's root: No such file"),
-        "{message}"
-    );
+    assert!(message.starts_with("cannot mount bind on / of the container's root: No such file"), "{message}");
     let message = failure(|bundle| bundle.config.root[0].options.push("nonsense".into()));
     assert!(message.contains("\"nonsense\""), "{message}");
 }
@@ -186,11 +136,7 @@ fn an_overlay_root_is_the_containers_alone() {
     let option = |key: &str, name: &str| format!("{key}={}", path.join(name).display());
     let layers = ["low", "lower", "image"].map(|name| option("lowerdir+", name));
     let mut options = layers.to_vec();
-    options.extend([
-        option("upperdir", "upper"),
-        option("workdir", "work"),
-        "nosuid".into(),
-    ]);
+    options.extend([option("upperdir", "upper"), option("workdir", "work"), "nosuid".into()]);
     bundle.config.root = vec![Mount {
         destination: "/".into(),
         kind: Some("overlay".into()),
@@ -207,15 +153,8 @@ fn an_overlay_root_is_the_containers_alone() {
     assert!(seen.starts_with("from low\nfrom lower\n"), "{seen}");
     assert!(seen.contains("overlay / overlay rw,nosuid"), "{seen}");
     let ours = |table: &str| table.lines().filter(|line| line.contains("shimtest")).count();
-    assert_eq!(
-        ours(&fs::read_to_string("/proc/self/mountinfo").unwrap()),
-        ours(&before)
-    );
-    assert_eq!(
-        fs::read_dir(path.join("rootfs")).unwrap().count(),
-        0,
-        "the host sees an empty rootfs"
-    );
+    assert_eq!(ours(&fs::read_to_string("/proc/self/mountinfo").unwrap()), ours(&before));
+    assert_eq!(fs::read_dir(path.join("rootfs")).unwrap().count(), 0, "the host sees an empty rootfs");
     assert_eq!(fs::read_to_string(path.join("upper/etc/made")).unwrap(), "new\n");
     shim.signal(9);
     shim.exit();
@@ -248,45 +187,22 @@ fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", &script]);
     let mut shim = bundle.shim_by(&mut unshare);
-    let Reply::State(state) = shim.first.reply().unwrap() else {
-        panic!("not created")
-    };
+    let Reply::State(state) = shim.first.reply().unwrap() else { panic!("not created") };
 
     let host = shim.child.id();
     let inside = |pid: u32, arguments: &[&str]| {
-        let entered = Command::new("nsenter")
-            .args(["-m", "-t", &pid.to_string()])
-            .args(arguments)
-            .output();
+        let entered = Command::new("nsenter").args(["-m", "-t", &pid.to_string()]).args(arguments).output();
         let output = entered.unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let table = fs::read_to_string(format!("/proc/{host}/mountinfo")).unwrap();
     assert!(table.contains("shared:") && !table.contains("/rootfs"), "{table}");
-    inside(
-        host,
-        &["mount", "-t", "tmpfs", "later", volume.path().to_str().unwrap()],
-    );
+    inside(host, &["mount", "-t", "tmpfs", "later", volume.path().to_str().unwrap()]);
     let table = fs::read_to_string(format!("/proc/{}/mountinfo", state.pid)).unwrap();
-    assert!(
-        table
-            .lines()
-            .any(|line| line.contains(" /etc ") && line.contains("later")),
-        "{table}"
-    );
+    assert!(table.lines().any(|line| line.contains(" /etc ") && line.contains("later")), "{table}");
     shim.start();
-    done(
-        &mut shim.first,
-        &Request::Signal {
-            session: None,
-            signal: 9,
-        },
-    );
+    done(&mut shim.first, &Request::Signal { session: None, signal: 9 });
     shim.gone();
 }
 
@@ -294,15 +210,8 @@ fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
 fn the_oom_killer_is_noticed() {
     let mut bundle = Bundle::sh("tail /dev/zero; echo survived; sleep 100");
     let limit = Some(24 << 20);
-    let memory = spec::Memory {
-        limit,
-        swap: limit,
-        ..spec::Memory::default()
-    };
-    let resources = spec::Resources {
-        memory: Some(memory),
-        ..spec::Resources::default()
-    };
+    let memory = spec::Memory { limit, swap: limit, ..spec::Memory::default() };
+    let resources = spec::Resources { memory: Some(memory), ..spec::Resources::default() };
     bundle.spec.linux.as_mut().unwrap().resources = Some(resources);
     bundle.spec.linux.as_mut().unwrap().devices = vec![];
     let mut shim = bundle.create();
@@ -331,13 +240,8 @@ fn garbage_ends_its_connection_only() {
     }
     let mut attached = shim.attach(ALL);
     attached.socket().write_all(&[1, 0, 0, 0, 0, 0, 0, 1, 7]).unwrap();
-    assert!(
-        attached.frame().unwrap_or(None).is_none(),
-        "only standard input goes to the process"
-    );
-    let crowd: Vec<_> = (0..300)
-        .map_while(|_| Client::connect(shim.bundle.path()).ok())
-        .collect();
+    assert!(attached.frame().unwrap_or(None).is_none(), "only standard input goes to the process");
+    let crowd: Vec<_> = (0..300).map_while(|_| Client::connect(shim.bundle.path()).ok()).collect();
     drop(crowd);
     eventually("there is room again", || {
         let Ok(mut client) = Client::connect(shim.bundle.path()) else {
@@ -376,13 +280,7 @@ fn signals_to_the_shim_change_nothing() {
     let mut shim = bundle.create();
     for signal in ["HUP", "INT", "TERM", "QUIT", "USR1", "PIPE"] {
         let pid = shim.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", signal, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
     }
     shim.start();
     // None of it is handed down. (32 and 33 are the C library's own.)
@@ -400,18 +298,11 @@ fn signals_to_the_shim_change_nothing() {
 #[test]
 fn a_long_directory_name_is_no_obstacle() {
     let mut bundle = Bundle::sh("echo here");
-    let long = tempfile::Builder::new()
-        .prefix(&"d".repeat(150))
-        .tempdir()
-        .unwrap();
+    let long = tempfile::Builder::new().prefix(&"d".repeat(150)).tempdir().unwrap();
     fs::create_dir(long.path().join("rootfs")).unwrap();
     busybox(&long.path().join("image"));
     bundle.config.root[0].source = Some(long.path().join("image").to_str().unwrap().into());
-    bundle.config.log = Log::JsonFile {
-        path: long.path().join("c.log"),
-        max_size: 0,
-        max_files: 1,
-    };
+    bundle.config.log = Log::JsonFile { path: long.path().join("c.log"), max_size: 0, max_files: 1 };
     bundle.config.runtime_root = long.path().join("runtime");
     bundle.dir = long;
     let mut shim = bundle.terminal().create();
@@ -434,11 +325,7 @@ if [ "$7" = --trace ]; then
 fi
 exec RUNTIME "$@"
 "#;
-    fs::write(
-        &script,
-        text.replace("RUNTIME", crate::common::runtime().to_str().unwrap()),
-    )
-    .unwrap();
+    fs::write(&script, text.replace("RUNTIME", crate::common::runtime().to_str().unwrap())).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     bundle.config.runtime = script;
     bundle.config.runtime_traces = true;
@@ -446,10 +333,7 @@ exec RUNTIME "$@"
     shim.start();
     let steps = shim.state().timeline.steps;
     let theirs = steps.iter().filter(|step| step.room == trace::Room::Runtime);
-    assert_eq!(
-        theirs.map(|step| &step.what[..]).collect::<Vec<_>>(),
-        ["trace create", "trace start"]
-    );
+    assert_eq!(theirs.map(|step| &step.what[..]).collect::<Vec<_>>(), ["trace create", "trace start"]);
     shim.signal(9);
     assert_eq!(shim.exit().code, 137);
 }
@@ -460,27 +344,15 @@ fn what_is_being_created_can_be_discarded() {
     use std::os::unix::fs::PermissionsExt;
     let mut bundle = Bundle::sh("");
     let script = bundle.path().join("runtime.sh");
-    fs::write(
-        &script,
-        "#!/bin/sh\ncase \"$*\" in *create*) sleep 4321 & wait;; esac\n",
-    )
-    .unwrap();
+    fs::write(&script, "#!/bin/sh\ncase \"$*\" in *create*) sleep 4321 & wait;; esac\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     bundle.config.runtime = script;
     let mut shim = bundle.shim();
     eventually("it listens", || Client::connect(shim.bundle.path()).is_ok());
-    assert_eq!(
-        refused(&mut shim.client(), &Request::Start),
-        "the container is being created"
-    );
+    assert_eq!(refused(&mut shim.client(), &Request::Start), "the container is being created");
     done(&mut shim.client(), &Request::Discard);
-    let Reply::Error { .. } = shim.first.reply().unwrap() else {
-        panic!("created?")
-    };
+    let Reply::Error { .. } = shim.first.reply().unwrap() else { panic!("created?") };
     shim.gone();
-    let left = Command::new("pgrep")
-        .args(["-x", "-f", "sleep 4321"])
-        .output()
-        .unwrap();
+    let left = Command::new("pgrep").args(["-x", "-f", "sleep 4321"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes left");
 }

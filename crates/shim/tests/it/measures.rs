@@ -12,11 +12,7 @@ const MIB: usize = 256;
 fn flood() -> Bundle {
     let bundle = Bundle::sh("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /etc/lines; done");
     let line = [&[b'x'; 99][..], b"\n"].concat();
-    fs::write(
-        bundle.path().join("image/etc/lines"),
-        line.repeat((MIB << 20) / 16 / 100),
-    )
-    .unwrap();
+    fs::write(bundle.path().join("image/etc/lines"), line.repeat((MIB << 20) / 16 / 100)).unwrap();
     bundle
 }
 
@@ -72,13 +68,7 @@ fn measure_memory_and_steps() {
     for step in shim.state().timeline.steps {
         println!("{}: {} us", step.what, step.took / 1000);
     }
-    done(
-        &mut shim.client(),
-        &Request::Signal {
-            session: None,
-            signal: 9,
-        },
-    );
+    done(&mut shim.client(), &Request::Signal { session: None, signal: 9 });
     let began = Instant::now();
     eventually("exit.json", || shim.bundle.path().join("exit.json").exists());
     println!("kill to exit.json: {} us", began.elapsed().as_micros());

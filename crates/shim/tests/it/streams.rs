@@ -7,11 +7,7 @@ use shim::protocol::{Log, Request, STDOUT, Streams};
 
 use crate::common::{ALL, Bundle, collect, done, eventually, expect, log_of, refused};
 
-const OUTPUT: Streams = Streams {
-    stdin: false,
-    stdout: true,
-    stderr: true,
-};
+const OUTPUT: Streams = Streams { stdin: false, stdout: true, stderr: true };
 
 #[test]
 fn input_is_echoed_and_ends_when_it_is_closed() {
@@ -44,10 +40,7 @@ fn without_stdin_there_is_the_null_device() {
 fn much_input_arrives_whole_also_when_the_client_leaves_early() {
     let mut shim = Bundle::sh("sleep 0.3; wc -c").stdin().create();
     let mut reader = shim.attach(OUTPUT);
-    let mut writer = shim.attach(Streams {
-        stdin: true,
-        ..Streams::default()
-    });
+    let mut writer = shim.attach(Streams { stdin: true, ..Streams::default() });
     shim.start();
     let bytes = vec![b'x'; 3_000_000];
     writer.write_stdin(&bytes).unwrap();
@@ -59,14 +52,9 @@ fn much_input_arrives_whole_also_when_the_client_leaves_early() {
 
 #[test]
 fn a_terminal_has_a_size_and_one_stream() {
-    let mut shim = Bundle::sh("stty size; read line; stty size; echo err >&2; exit 4")
-        .terminal()
-        .create();
+    let mut shim = Bundle::sh("stty size; read line; stty size; echo err >&2; exit 4").terminal().create();
     let mut client = shim.attach(ALL);
-    let resize = |height, width| Request::Resize {
-        session: None,
-        size: ConsoleSize { height, width },
-    };
+    let resize = |height, width| Request::Resize { session: None, size: ConsoleSize { height, width } };
     done(&mut shim.client(), &resize(11, 22));
     shim.start();
     expect(&mut client, "11 22\r\n");
@@ -106,36 +94,19 @@ fn odd_bytes_and_long_lines_are_logged_exactly() {
     let (output, error): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("\"stdout\""));
     let start = r#"{"log":"\u003c\u0026\u003e\"\\\u0009\u001b[0m\ufffd\r\n","stream":"stdout","time":"20"#;
     assert!(output[0].starts_with(start), "{}", output[0]);
-    assert!(
-        output[1].starts_with(r#"{"log":"€ no end","stream":"stdout","time":"20"#),
-        "{}",
-        output[1]
-    );
+    assert!(output[1].starts_with(r#"{"log":"€ no end","stream":"stdout","time":"20"#), "{}", output[1]);
     assert!(output[1].ends_with("Z\"}"));
     let zeros = |line: &&str| line.matches("\\u0000").count();
-    assert_eq!(
-        error.iter().map(zeros).collect::<Vec<_>>(),
-        [16_384, 16_384, 7_232]
-    );
-    let times: Vec<_> = error
-        .iter()
-        .map(|line| line.split("\"time\"").nth(1).unwrap())
-        .collect();
-    assert!(
-        times.iter().all(|time| *time == times[0]),
-        "parts of a line have one time"
-    );
+    assert_eq!(error.iter().map(zeros).collect::<Vec<_>>(), [16_384, 16_384, 7_232]);
+    let times: Vec<_> = error.iter().map(|line| line.split("\"time\"").nth(1).unwrap()).collect();
+    assert!(times.iter().all(|time| *time == times[0]), "parts of a line have one time");
 }
 
 #[test]
 fn the_log_is_rotated() {
     let mut bundle = Bundle::sh("seq 1 20000");
     let path = bundle.path().join("c.log");
-    bundle.config.log = Log::JsonFile {
-        path: path.clone(),
-        max_size: 100_000,
-        max_files: 3,
-    };
+    bundle.config.log = Log::JsonFile { path: path.clone(), max_size: 100_000, max_files: 3 };
     let mut shim = bundle.create();
     let mut client = shim.attach(OUTPUT);
     shim.start();
@@ -156,11 +127,7 @@ fn the_log_is_rotated() {
 #[test]
 fn a_full_disk_costs_log_lines_only() {
     let mut bundle = Bundle::sh("seq 1 20000; echo done");
-    bundle.config.log = Log::JsonFile {
-        path: "/dev/full".into(),
-        max_size: 0,
-        max_files: 1,
-    };
+    bundle.config.log = Log::JsonFile { path: "/dev/full".into(), max_size: 0, max_files: 1 };
     let mut shim = bundle.create();
     let mut client = shim.attach(OUTPUT);
     shim.start();
@@ -179,27 +146,15 @@ fn a_slow_client_loses_nothing_and_slows_the_container() {
     let reader = std::thread::spawn(move || collect(&mut quick).0);
     std::thread::sleep(Duration::from_millis(500));
     let state = shim.state();
-    assert!(
-        state.exit.is_none(),
-        "nothing runs ahead of a client by more than a bounded amount"
-    );
+    assert!(state.exit.is_none(), "nothing runs ahead of a client by more than a bounded amount");
     let resident = fs::read_to_string(format!("/proc/{}/status", state.shim_pid)).unwrap();
-    let kib = resident
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap()
-        .trim();
+    let kib = resident.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kib: u64 = kib.trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 12_000, "{kib} KiB");
     let seen = collect(&mut slow).0;
     let expected: Vec<String> = (1..=2_000_000).map(|number| format!("{number}\n")).collect();
     let expected = expected.concat();
-    assert!(
-        seen == expected.as_bytes(),
-        "the slow client got {} bytes of {}",
-        seen.len(),
-        expected.len()
-    );
+    assert!(seen == expected.as_bytes(), "the slow client got {} bytes of {}", seen.len(), expected.len());
     assert!(reader.join().unwrap() == expected.as_bytes());
     shim.exit();
     let logged: String = shim.log().into_iter().map(|(_, line)| line).collect();

@@ -73,17 +73,9 @@ impl Disk {
     pub(super) fn open(root: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(root).map_err(Error::at("create", root))?;
         let root = root.canonicalize().map_err(Error::at("open", root))?;
-        if root
-            .as_os_str()
-            .as_bytes()
-            .iter()
-            .any(|byte| b":,\\".contains(byte))
-        {
+        if root.as_os_str().as_bytes().iter().any(|byte| b":,\\".contains(byte)) {
             let why = "overlayfs cannot have colons, commas or backslashes in a path: use another data root";
-            return Err(Error::at("use", root)(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                why,
-            )));
+            return Err(Error::at("use", root)(io::Error::new(io::ErrorKind::InvalidInput, why)));
         }
         let lock = open_directory(rustix::fs::CWD, &root).map_err(Error::at("open", &root))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
@@ -101,17 +93,10 @@ impl Disk {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::at("create", root.join(name))(error)),
             }
-            areas.push(Arc::new(
-                open_directory(&lock, name).map_err(Error::at("open", root.join(name)))?,
-            ));
+            areas.push(Arc::new(open_directory(&lock, name).map_err(Error::at("open", root.join(name)))?));
         }
         let janitor = Janitor::new(&areas[Area::Tmp as usize], &areas[Area::Trash as usize]);
-        let disk = Self {
-            root,
-            _lock: lock,
-            areas,
-            janitor,
-        };
+        let disk = Self { root, _lock: lock, areas, janitor };
         for left in disk.list(Area::Tmp)? {
             disk.discard(Area::Tmp, &left)?;
         }
@@ -138,10 +123,7 @@ impl Disk {
     /// Names in an area, sorted.
     pub(super) fn list(&self, area: Area) -> Result<Vec<String>, Error> {
         let names = tree::names(self.area(area)).map_err(Error::at("list", self.path(area, "")))?;
-        let mut names: Vec<_> = names
-            .into_iter()
-            .filter_map(|name| String::from_utf8(name).ok())
-            .collect();
+        let mut names: Vec<_> = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
         names.sort_unstable();
         Ok(names)
     }
@@ -172,12 +154,7 @@ impl Disk {
 
     /// A stage with an empty `upper` and `work`, both still private.
     pub(super) fn stage_snapshot(&self) -> Result<Stage<'_>, Error> {
-        let spare = self
-            .janitor
-            .spares
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let spare = self.janitor.spares.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let name = match spare {
             Some(name) => name,
             None => make_spare(self.area(Area::Tmp))
@@ -189,12 +166,7 @@ impl Disk {
 
     fn staged(&self, name: String) -> Result<Stage<'_>, Error> {
         let directory = self.open_in(Area::Tmp, &name)?;
-        Ok(Stage {
-            disk: self,
-            name,
-            directory,
-            published: false,
-        })
+        Ok(Stage { disk: self, name, directory, published: false })
     }
 }
 
@@ -281,14 +253,12 @@ impl Janitor {
         let spares = Arc::new(Mutex::new(Vec::new()));
         let (tmp, trash) = (Arc::clone(tmp), Arc::clone(trash));
         let (stopped, stock) = (Arc::clone(&stop), Arc::clone(&spares));
-        let thread = std::thread::Builder::new()
-            .name("knarr-trash".to_owned())
-            .spawn(move || {
-                while woken.recv().is_ok() {
-                    make_spares(&tmp, &stock);
-                    empty_trash(&trash, &stopped);
-                }
-            });
+        let thread = std::thread::Builder::new().name("knarr-trash".to_owned()).spawn(move || {
+            while woken.recv().is_ok() {
+                make_spares(&tmp, &stock);
+                empty_trash(&trash, &stopped);
+            }
+        });
         Self {
             spares,
             wake: Some(wake),

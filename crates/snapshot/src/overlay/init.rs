@@ -69,11 +69,7 @@ pub(super) fn name(request: &Prepare<'_>) -> String {
         .ids
         .uids
         .iter()
-        .chain([&oci::IdMapping {
-            container: 0,
-            host: 0,
-            size: 0,
-        }])
+        .chain([&oci::IdMapping { container: 0, host: 0, size: 0 }])
         .chain(&request.ids.gids)
     {
         for number in [line.container, line.host, line.size] {
@@ -105,27 +101,15 @@ pub(super) fn create(disk: &Disk, name: &str, request: &Prepare<'_>) -> Result<(
     mkdirat(stage.directory(), FILES, tree::PRIVATE).map_err(Error::at("create", path.join(FILES)))?;
     let files = open_directory(stage.directory(), FILES).map_err(Error::at("open", path.join(FILES)))?;
     let mut layer = Layer {
-        made: vec![
-            image
-                .root_attributes(&files)
-                .map_err(Error::at("create", path.join(FILES)))?,
-        ],
+        made: vec![image.root_attributes(&files).map_err(Error::at("create", path.join(FILES)))?],
         image: &image,
         files,
     };
     for entry in request.init {
-        layer
-            .add(entry)
-            .map_err(Error::at("create", path.join(FILES).join(&entry.path[1..])))?;
+        layer.add(entry).map_err(Error::at("create", path.join(FILES).join(&entry.path[1..])))?;
     }
-    layer
-        .finish()
-        .map_err(Error::at("set time of", path.join(FILES)))?;
-    let record = Record {
-        version: VERSION,
-        layers: image.layers,
-        ids: request.ids.clone(),
-    };
+    layer.finish().map_err(Error::at("set time of", path.join(FILES)))?;
+    let record = Record { version: VERSION, layers: image.layers, ids: request.ids.clone() };
     write_record(stage.directory(), &record).map_err(Error::at("write", path.join(RECORD)))?;
     // If another one was faster, it made the same.
     stage.publish_durably(Area::Init, name)?;
@@ -157,10 +141,7 @@ enum Found {
 
 impl Image {
     fn open(disk: &Disk, chain: &[Digest]) -> Result<Self, Error> {
-        let mut image = Image {
-            layers: Vec::new(),
-            roots: Vec::new(),
-        };
+        let mut image = Image { layers: Vec::new(), roots: Vec::new() };
         for digest in chain.iter().rev() {
             // Again below itself, a layer has nothing that does not show above; overlayfs refuses it.
             if image.layers.contains(digest) {
@@ -228,11 +209,7 @@ fn step(above: &[OwnedFd], name: &std::ffi::OsStr) -> rustix::io::Result<Found> 
             }
         }
     }
-    Ok(if directories.is_empty() {
-        Found::Nothing
-    } else {
-        Found::Directories(directories)
-    })
+    Ok(if directories.is_empty() { Found::Nothing } else { Found::Directories(directories) })
 }
 
 /// The init layer in the making.

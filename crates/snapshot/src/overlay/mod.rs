@@ -28,7 +28,7 @@ use std::{
 
 use oci::{Digest, Mount};
 use rustix::{
-    fs::{RenameFlags, XattrFlags, fchmod, fgetxattr, fsetxattr, renameat_with},
+    fs::{Mode, RenameFlags, XattrFlags, fchmod, fgetxattr, fsetxattr, renameat_with},
     io::Errno,
 };
 
@@ -67,11 +67,7 @@ impl Overlay {
             .map_err(Error::at("use overlayfs in", root))?;
         let boot = "/proc/sys/kernel/random/boot_id";
         let boot = std::fs::read_to_string(boot).map_err(Error::at("read", boot))?;
-        let overlay = Self {
-            disk,
-            dialect,
-            boot: boot.replace('-', "").chars().take(16).collect(),
-        };
+        let overlay = Self { disk, dialect, boot: boot.replace('-', "").chars().take(16).collect() };
         overlay.sweep_init_layers()?;
         Ok(overlay)
     }
@@ -84,10 +80,7 @@ impl Overlay {
         }
         for name in self.disk.list(Area::Init)? {
             let whole = init::read_record(&self.disk, &name).is_ok_and(|record| {
-                record
-                    .layers
-                    .iter()
-                    .all(|layer| self.disk.has(Area::Layers, layer.hex()))
+                record.layers.iter().all(|layer| self.disk.has(Area::Layers, layer.hex()))
             });
             if !whole && !used.contains(&name) {
                 self.disk.discard(Area::Init, &name)?;
@@ -104,28 +97,18 @@ impl Overlay {
             opened => opened.map_err(Error::at("open", self.disk.path(Area::Snapshots, key)))?,
         };
         let mut value = [0; 128];
-        let length = fgetxattr(&snapshot, MARK, &mut value[..]).map_err(Error::at(
-            "read the mark of",
-            self.disk.path(Area::Snapshots, key),
-        ))?;
+        let length = fgetxattr(&snapshot, MARK, &mut value[..])
+            .map_err(Error::at("read the mark of", self.disk.path(Area::Snapshots, key)))?;
         let text = String::from_utf8_lossy(&value[..length]);
         let (init, boot) = match text.split_once(' ') {
             Some((init, boot)) => (init, Some(boot.to_owned())),
             None => (&*text, None),
         };
-        Ok(Mark {
-            snapshot,
-            init: init.to_owned(),
-            boot,
-        })
+        Ok(Mark { snapshot, init: init.to_owned(), boot })
     }
 
     fn set_mark(&self, snapshot: &OwnedFd, init: &str, volatile: bool) -> rustix::io::Result<()> {
-        let mark = if volatile {
-            format!("{init} {}", self.boot)
-        } else {
-            init.to_owned()
-        };
+        let mark = if volatile { format!("{init} {}", self.boot) } else { init.to_owned() };
         fsetxattr(snapshot, MARK, mark.as_bytes(), XattrFlags::empty())
     }
 
@@ -133,20 +116,18 @@ impl Overlay {
     fn lower(&self, mark: &Mark) -> Result<(Vec<PathBuf>, init::Record), Error> {
         let record = init::read_record(&self.disk, &mark.init)?;
         let mut lower = vec![self.disk.path(Area::Init, &mark.init).join(FILES)];
-        lower.extend(
-            record
-                .layers
-                .iter()
-                .map(|layer| self.disk.path(Area::Layers, layer.hex())),
-        );
+        lower.extend(record.layers.iter().map(|layer| self.disk.path(Area::Layers, layer.hex())));
         Ok((lower, record))
     }
 
-    /// Makes an empty writable layer look like the image's root.
+    /// Makes an empty writable layer look like the image's root. Its mode is 0755 whatever the image says, as in
+    /// Docker: a tree that was packed in a private directory would be of use to nobody but root.
     fn dress(&self, snapshot: &OwnedFd, init: &str) -> rustix::io::Result<()> {
         let like = open_directory(self.disk.area(Area::Init), Path::new(init).join(FILES))?;
         let upper = open_directory(snapshot, UPPER)?;
-        set_mtime(&upper, &copy_attributes(like, &upper)?)
+        let stat = copy_attributes(like, &upper)?;
+        fchmod(&upper, Mode::from_raw_mode(0o755))?;
+        set_mtime(&upper, &stat)
     }
 
     /// Makes a volatile snapshot ready for another mount. After a crash of the machine its files may be damaged
@@ -182,23 +163,16 @@ struct Mark {
 fn check_key(key: &str) -> Result<(), Error> {
     let fits = (1..=200).contains(&key.len())
         && !key.starts_with('.')
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if fits {
         return Ok(());
     }
     let why = "a snapshot's key has letters, digits, `_`, `.` and `-`, and starts with no dot";
-    Err(Error::at("use", key)(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        why,
-    )))
+    Err(Error::at("use", key)(io::Error::new(io::ErrorKind::InvalidInput, why)))
 }
 
 fn uppermost(chain: &[Digest]) -> Result<&Digest, Error> {
-    chain
-        .last()
-        .ok_or_else(|| Error::Missing("the uppermost layer of no layers".to_owned()))
+    chain.last().ok_or_else(|| Error::Missing("the uppermost layer of no layers".to_owned()))
 }
 
 impl Driver for Overlay {
@@ -207,9 +181,7 @@ impl Driver for Overlay {
     }
 
     fn has(&self, chain: &[Digest]) -> bool {
-        chain
-            .last()
-            .is_none_or(|digest| self.disk.has(Area::Layers, digest.hex()))
+        chain.last().is_none_or(|digest| self.disk.has(Area::Layers, digest.hex()))
     }
 
     fn apply(&self, chain: &[Digest], tar: &mut dyn Read) -> Result<Applied, Error> {
@@ -234,14 +206,9 @@ impl Driver for Overlay {
         check_key(key)?;
         // One for the init layer.
         if request.chain.len() >= MOST_LAYERS {
-            let why = format!(
-                "{} layers are more than overlayfs can stack ({MOST_LAYERS})",
-                request.chain.len()
-            );
-            return Err(Error::at("prepare", key)(io::Error::new(
-                io::ErrorKind::Unsupported,
-                why,
-            )));
+            let why =
+                format!("{} layers are more than overlayfs can stack ({MOST_LAYERS})", request.chain.len());
+            return Err(Error::at("prepare", key)(io::Error::new(io::ErrorKind::Unsupported, why)));
         }
         let init = init::name(request);
         if !self.disk.has(Area::Init, &init) {
@@ -332,10 +299,7 @@ impl Driver for Overlay {
     }
 
     fn layer_name(&self, chain: &[Digest]) -> String {
-        chain
-            .last()
-            .map(|digest| digest.hex().to_owned())
-            .unwrap_or_default()
+        chain.last().map(|digest| digest.hex().to_owned()).unwrap_or_default()
     }
 
     fn usage(&self, key: &str) -> Result<Usage, Error> {

@@ -32,13 +32,7 @@ pub(super) enum Found {
 pub(super) fn peek(layer: OwnedFd, path: &Path) -> Result<Found> {
     let names: Vec<&OsStr> = path
         .components()
-        .filter_map(|part| {
-            if let Component::Normal(name) = part {
-                Some(name)
-            } else {
-                None
-            }
-        })
+        .filter_map(|part| if let Component::Normal(name) = part { Some(name) } else { None })
         .collect();
     let Some((file, parents)) = names.split_last() else {
         return Ok(Found::Other);
@@ -61,9 +55,7 @@ pub(super) fn peek(layer: OwnedFd, path: &Path) -> Result<Found> {
         Some(stat) if is_whiteout(&stat) => Ok(Found::Hidden),
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            Ok(Found::File(
-                openat(&directory, *file, flags, Mode::empty())?.into(),
-            ))
+            Ok(Found::File(openat(&directory, *file, flags, Mode::empty())?.into()))
         }
         Some(_) => Ok(Found::Other),
     }

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
@@ -20,11 +21,7 @@ const LONGEST_VALUE: usize = 256;
 /// Chosen, so that no kernel or module setting changes what a writable layer means:
 /// `index` would tie it to one mount for ever; `metacopy` and `redirect_dir` would keep data and names out of it,
 /// and would follow what a hostile image says about them (`nofollow`).
-const OPTIONS: [(&str, &str); 3] = [
-    ("index", "off"),
-    ("metacopy", "off"),
-    ("redirect_dir", "nofollow"),
-];
+const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")];
 
 /// How this kernel takes the lower directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +36,10 @@ impl Dialect {
     /// Asks the kernel, which checks a directory as soon as it hears it.
     pub(super) fn of_this_kernel(directory: &Path) -> io::Result<Self> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
-            let why = format!("this kernel has no overlayfs ({error}): try `modprobe overlay`");
+            let why = match error {
+                Errno::NOSYS => "this kernel has no fsopen(2): knarr needs Linux 5.2 or later".to_owned(),
+                _ => format!("this kernel has no overlayfs ({error}): try `modprobe overlay`"),
+            };
             io::Error::new(io::ErrorKind::Unsupported, why)
         })?;
         Ok(match fsconfig_set_string(&context, "lowerdir+", directory) {
@@ -51,10 +51,7 @@ impl Dialect {
     /// The mount options for `lower`, uppermost first.
     pub(super) fn options(self, lower: &[PathBuf]) -> io::Result<Vec<String>> {
         let mut options = match self {
-            Dialect::Appending => lower
-                .iter()
-                .map(|path| format!("lowerdir+={}", path.display()))
-                .collect(),
+            Dialect::Appending => lower.iter().map(|path| format!("lowerdir+={}", path.display())).collect(),
             Dialect::Joined => {
                 let joined = join(lower);
                 if joined.len() > LONGEST_LOWERDIR {
@@ -113,11 +110,7 @@ impl Dialect {
 }
 
 fn join(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|path| path.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(":")
+    paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
 }
 
 #[cfg(test)]
@@ -129,17 +122,12 @@ mod tests {
     #[test]
     fn both_dialects_show_the_same() {
         let base = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = (0..60)
-            .map(|number| base.path().join(format!("layer-{number}")))
-            .collect();
+        let paths: Vec<_> = (0..60).map(|number| base.path().join(format!("layer-{number}"))).collect();
         for path in &paths {
             std::fs::create_dir_all(path.join("d").join(path.file_name().unwrap())).unwrap();
         }
         let open = |paths: &[PathBuf]| -> Vec<OwnedFd> {
-            paths
-                .iter()
-                .map(|path| open_directory(rustix::fs::CWD, path).unwrap())
-                .collect()
+            paths.iter().map(|path| open_directory(rustix::fs::CWD, path).unwrap()).collect()
         };
         for dialect in [Dialect::Appending, Dialect::Joined] {
             let view = dialect.view(&open(&paths[..9])).unwrap();
@@ -147,33 +135,15 @@ mod tests {
             assert_eq!(crate::tree::names(merged).unwrap().len(), 9, "{dialect:?}");
         }
         let error = Dialect::Joined.view(&open(&paths)).unwrap_err().to_string();
-        assert!(
-            error.contains("60 layers are more than this kernel can look into"),
-            "{error}"
-        );
+        assert!(error.contains("60 layers are more than this kernel can look into"), "{error}");
         assert_eq!(
-            Dialect::Appending
-                .view(&open(&paths))
-                .map(drop)
-                .map_err(|error| error.to_string()),
+            Dialect::Appending.view(&open(&paths)).map(drop).map_err(|error| error.to_string()),
             Ok(())
         );
 
-        let short = Dialect::Joined
-            .options(&[PathBuf::from("/a"), PathBuf::from("/b")])
-            .unwrap();
-        assert_eq!(
-            short,
-            [
-                "lowerdir=/a:/b",
-                "index=off",
-                "metacopy=off",
-                "redirect_dir=nofollow"
-            ]
-        );
-        let appended = Dialect::Appending
-            .options(&[PathBuf::from("/a"), PathBuf::from("/b")])
-            .unwrap();
+        let short = Dialect::Joined.options(&[PathBuf::from("/a"), PathBuf::from("/b")]).unwrap();
+        assert_eq!(short, ["lowerdir=/a:/b", "index=off", "metacopy=off", "redirect_dir=nofollow"]);
+        let appended = Dialect::Appending.options(&[PathBuf::from("/a"), PathBuf::from("/b")]).unwrap();
         assert_eq!(appended[..2], ["lowerdir+=/a", "lowerdir+=/b"]);
         let long = vec![PathBuf::from("/d".repeat(60)); 60];
         assert!(Dialect::Joined.options(&long).is_err());

@@ -33,10 +33,7 @@ pub(super) fn broken_archives_leave_nothing(driver: &dyn Driver) {
     for length in [1, 511, 513, 1500, 3700, whole.len() - 1100] {
         let error = driver.apply(&chain, &mut &whole[..length]).err();
         let truncated = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-        assert!(
-            matches!(&error, Some(Error::Read(error)) if truncated(error)),
-            "{length}: {error:?}"
-        );
+        assert!(matches!(&error, Some(Error::Read(error)) if truncated(error)), "{length}: {error:?}");
         assert!(!driver.has(&chain));
     }
     let mut wrong_digest = whole.chain(FailingRead("digest mismatch"));
@@ -47,16 +44,8 @@ pub(super) fn broken_archives_leave_nothing(driver: &dyn Driver) {
     );
     assert!(!driver.has(&chain));
     let garbage = [b'x'; 2048];
-    assert!(matches!(
-        driver.apply(&chain, &mut &garbage[..]),
-        Err(Error::Archive(_))
-    ));
-    let request = Prepare {
-        chain: &chain,
-        init: &[],
-        ids: &IdMap::IDENTITY,
-        volatile: false,
-    };
+    assert!(matches!(driver.apply(&chain, &mut &garbage[..]), Err(Error::Archive(_))));
+    let request = Prepare { chain: &chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
     assert!(matches!(driver.prepare(KEY, &request), Err(Error::Missing(_))));
 }
 
@@ -97,13 +86,7 @@ pub(super) fn upper_layers_remove_and_replace(driver: &dyn Driver) {
         (directory("later"), b""),
         (file("later/new"), b""),
         (file(".wh.later"), b""),
-        (
-            Header {
-                mode: 0o700,
-                ..directory("merged")
-            },
-            b"",
-        ),
+        (Header { mode: 0o700, ..directory("merged") }, b""),
         (file("merged/changed"), b"after"),
         (file("to-file"), b"file"),
         (file(".wh.deep"), b""),
@@ -111,10 +94,7 @@ pub(super) fn upper_layers_remove_and_replace(driver: &dyn Driver) {
     ]);
     let fixture = Fixture::new(driver, &[lower, upper]);
     let tree = fixture.view(&[]);
-    assert_eq!(
-        tree.names("."),
-        ["again", "deep", "kept", "later", "merged", "opaque", "to-file"]
-    );
+    assert_eq!(tree.names("."), ["again", "deep", "kept", "later", "merged", "opaque", "to-file"]);
     for hidden in ["opaque", "again", "later", "deep"] {
         assert_eq!(tree.names(hidden), ["new"], "{hidden}");
     }
@@ -132,48 +112,18 @@ pub(super) fn an_opaque_root_hides_everything(driver: &dyn Driver) {
 }
 
 const INIT: [InitEntry; 7] = [
-    InitEntry {
-        path: "/etc/hosts",
-        kind: InitKind::File,
-    },
-    InitEntry {
-        path: "/etc/hostname",
-        kind: InitKind::File,
-    },
-    InitEntry {
-        path: "/etc/mtab",
-        kind: InitKind::Link("/proc/mounts"),
-    },
-    InitEntry {
-        path: "/dev/pts",
-        kind: InitKind::Directory,
-    },
-    InitEntry {
-        path: "/proc",
-        kind: InitKind::Directory,
-    },
-    InitEntry {
-        path: "/linked/inside",
-        kind: InitKind::File,
-    },
-    InitEntry {
-        path: "/.dockerenv",
-        kind: InitKind::File,
-    },
+    InitEntry { path: "/etc/hosts", kind: InitKind::File },
+    InitEntry { path: "/etc/hostname", kind: InitKind::File },
+    InitEntry { path: "/etc/mtab", kind: InitKind::Link("/proc/mounts") },
+    InitEntry { path: "/dev/pts", kind: InitKind::Directory },
+    InitEntry { path: "/proc", kind: InitKind::Directory },
+    InitEntry { path: "/linked/inside", kind: InitKind::File },
+    InitEntry { path: "/.dockerenv", kind: InitKind::File },
 ];
 
 pub(super) fn init_entries_fill_gaps_only(driver: &dyn Driver) {
-    let mtime = Time {
-        seconds: 1_500_000_000,
-        nanoseconds: 5,
-    };
-    let mut etc = Header {
-        mode: 0o2751,
-        uid: 3,
-        gid: 4,
-        mtime,
-        ..directory("etc")
-    };
+    let mtime = Time { seconds: 1_500_000_000, nanoseconds: 5 };
+    let mut etc = Header { mode: 0o2751, uid: 3, gid: 4, mtime, ..directory("etc") };
     etc.xattrs.insert(b"trusted.mark".to_vec(), b"etc".to_vec());
     let fixture = Fixture::new(
         driver,
@@ -181,14 +131,7 @@ pub(super) fn init_entries_fill_gaps_only(driver: &dyn Driver) {
             (etc, b""),
             (file("etc/hostname"), b"from the image"),
             (link(Kind::Symlink, "linked", "etc"), b""),
-            (
-                Header {
-                    mode: 0o555,
-                    mtime,
-                    ..directory("proc")
-                },
-                b"",
-            ),
+            (Header { mode: 0o555, mtime, ..directory("proc") }, b""),
         ])],
     );
     let tree = fixture.view(&INIT);
@@ -196,41 +139,23 @@ pub(super) fn init_entries_fill_gaps_only(driver: &dyn Driver) {
     assert_eq!(tree.text("etc/hostname"), "from the image");
     let etc = good(tree.stat("etc"));
     assert_eq!((etc.mode() & 0o7777, etc.uid(), etc.gid()), (0o2751, 3, 4));
-    assert_eq!(
-        (etc.mtime(), etc.mtime_nsec()),
-        (mtime.seconds, 5),
-        "a directory keeps the image's time"
-    );
+    assert_eq!((etc.mtime(), etc.mtime_nsec()), (mtime.seconds, 5), "a directory keeps the image's time");
     assert_eq!(tree.xattr("etc", "trusted.mark").as_deref(), Some(&b"etc"[..]));
     assert_eq!(good(tree.stat("proc")).mode() & 0o777, 0o555);
     assert_eq!(good(tree.stat("dev")).mode() & 0o777, 0o755);
     assert_eq!(good(tree.stat("etc/hosts")).mode() & 0o777, 0o755);
     assert!(tree.has("dev/pts") && tree.has(".dockerenv") && !tree.has("etc/inside"));
-    assert_eq!(
-        good(fs::read_link(tree.path("etc/mtab"))),
-        PathBuf::from("/proc/mounts")
-    );
+    assert_eq!(good(fs::read_link(tree.path("etc/mtab"))), PathBuf::from("/proc/mounts"));
 }
 
 pub(super) fn init_entries_respect_removals(driver: &dyn Driver) {
-    let lower = tar(&[
-        (file("etc/hosts"), b"old"),
-        (file("etc/other"), b"old"),
-        (file("dev"), b""),
-    ]);
+    let lower = tar(&[(file("etc/hosts"), b"old"), (file("etc/other"), b"old"), (file("dev"), b"")]);
     let upper = tar(&[(file(".wh.etc"), b"")]);
     let fixture = Fixture::new(driver, &[lower, upper]);
     let tree = fixture.view(&INIT);
-    assert_eq!(
-        tree.names("etc"),
-        ["hostname", "hosts", "mtab"],
-        "what was removed stays so"
-    );
+    assert_eq!(tree.names("etc"), ["hostname", "hosts", "mtab"], "what was removed stays so");
     assert_eq!(tree.text("etc/hosts"), "");
-    assert!(
-        good(tree.stat("dev")).is_file(),
-        "a parent that is a file stays one"
-    );
+    assert!(good(tree.stat("dev")).is_file(), "a parent that is a file stays one");
 }
 
 pub(super) fn no_layers_at_all(driver: &dyn Driver) {
@@ -246,10 +171,7 @@ pub(super) fn one_layer_twice(driver: &dyn Driver) {
     let first = tar(&[(file("f"), b"first")]);
     let mut fixture = Fixture::new(driver, &[first, tar(&[(file("f"), b"second"), (file("g"), b"")])]);
     fixture.chain = vec![digest(1), digest(2), digest(1)];
-    let request = [InitEntry {
-        path: "/h",
-        kind: InitKind::File,
-    }];
+    let request = [InitEntry { path: "/h", kind: InitKind::File }];
     let again = tar(&[(file("f"), b"first")]);
     good(driver.apply(&fixture.chain, &mut &again[..]));
     let tree = fixture.view(&request);
@@ -276,12 +198,7 @@ pub(super) fn two_hundred_layers(driver: &dyn Driver) {
 pub(super) fn writable_layers_stay(driver: &dyn Driver) {
     let fixture = Fixture::new(driver, &[tar(&[(file("f"), b"image"), (directory("d"), b"")])]);
     fixture.prepare(&[], false);
-    let taken = Prepare {
-        chain: &fixture.chain,
-        init: &[],
-        ids: &IdMap::IDENTITY,
-        volatile: false,
-    };
+    let taken = Prepare { chain: &fixture.chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
     assert!(driver.prepare(KEY, &taken).is_err(), "a key is taken once");
     assert_eq!(good(driver.usage(KEY)).inodes, 0);
     {
@@ -298,10 +215,7 @@ pub(super) fn writable_layers_stay(driver: &dyn Driver) {
     assert_eq!(tree.names("d"), ["new", "renamed"]);
     drop(tree);
     assert_eq!(Tree(good(driver.view(KEY))).text("f"), "changed");
-    assert!(
-        fs::write(Tree(good(driver.view(KEY))).path("f"), "x").is_err(),
-        "a view is read-only"
-    );
+    assert!(fs::write(Tree(good(driver.view(KEY))).path("f"), "x").is_err(), "a view is read-only");
     assert_eq!(good(driver.snapshots()), [KEY]);
     assert!(good(driver.describe(KEY)).contains_key("UpperDir"));
     good(driver.remove(KEY));
@@ -309,17 +223,10 @@ pub(super) fn writable_layers_stay(driver: &dyn Driver) {
     assert!(matches!(driver.mounts(KEY), Err(Error::Missing(_))));
     assert!(matches!(driver.usage(KEY), Err(Error::Missing(_))));
     for bad in ["", ".", "..", "../x", "a/b", "a b"] {
-        assert!(
-            driver.prepare(bad, &taken).is_err() && driver.remove(bad).is_err(),
-            "{bad:?}"
-        );
+        assert!(driver.prepare(bad, &taken).is_err() && driver.remove(bad).is_err(), "{bad:?}");
     }
     fixture.prepare(&[], false);
-    assert_eq!(
-        fixture.mount().text("f"),
-        "image",
-        "a new snapshot of that name is empty"
-    );
+    assert_eq!(fixture.mount().text("f"), "image", "a new snapshot of that name is empty");
 }
 
 pub(super) fn volatile_snapshots_mount_again(driver: &dyn Driver) {
@@ -333,75 +240,25 @@ pub(super) fn volatile_snapshots_mount_again(driver: &dyn Driver) {
     }
 }
 
-const MTIME: Time = Time {
-    seconds: 1_600_000_000,
-    nanoseconds: 123_456_789,
-};
+const MTIME: Time = Time { seconds: 1_600_000_000, nanoseconds: 123_456_789 };
 const CAPABILITY: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// One entry of each kind, none with usual metadata.
 fn every_kind() -> Vec<u8> {
     let mtime = MTIME;
-    let mut program = Header {
-        mode: 0o4755,
-        uid: 1234,
-        gid: 4_000_000_000,
-        mtime,
-        ..file("bin/program")
-    };
-    program
-        .xattrs
-        .insert(b"security.capability".to_vec(), CAPABILITY.to_vec());
-    program
-        .xattrs
-        .insert(b"trusted.overlay.metacopy".to_vec(), b"".to_vec());
-    program
-        .xattrs
-        .insert(b"user.overlay.redirect".to_vec(), b"/etc".to_vec());
-    let device = Header {
-        kind: Kind::CharDevice,
-        device: (1, 3),
-        mode: 0o666,
-        ..file("null")
-    };
+    let mut program = Header { mode: 0o4755, uid: 1234, gid: 4_000_000_000, mtime, ..file("bin/program") };
+    program.xattrs.insert(b"security.capability".to_vec(), CAPABILITY.to_vec());
+    program.xattrs.insert(b"trusted.overlay.metacopy".to_vec(), b"".to_vec());
+    program.xattrs.insert(b"user.overlay.redirect".to_vec(), b"/etc".to_vec());
+    let device = Header { kind: Kind::CharDevice, device: (1, 3), mode: 0o666, ..file("null") };
     tar(&[
-        (
-            Header {
-                mode: 0o750,
-                uid: 7,
-                mtime,
-                ..directory("./")
-            },
-            b"",
-        ),
-        (
-            Header {
-                mode: 0o1777,
-                gid: 9,
-                mtime,
-                ..directory("bin")
-            },
-            b"",
-        ),
+        (Header { mode: 0o750, uid: 7, mtime, ..directory("./") }, b""),
+        (Header { mode: 0o1777, gid: 9, mtime, ..directory("bin") }, b""),
         (program, b"ELF"),
         (link(Kind::HardLink, "bin/other", "bin/program"), b""),
-        (
-            Header {
-                uid: 5,
-                mtime,
-                ..link(Kind::Symlink, "link", "/bin/program")
-            },
-            b"",
-        ),
+        (Header { uid: 5, mtime, ..link(Kind::Symlink, "link", "/bin/program") }, b""),
         (device, b""),
-        (
-            Header {
-                kind: Kind::Fifo,
-                mode: 0o600,
-                ..file("pipe")
-            },
-            b"",
-        ),
+        (Header { kind: Kind::Fifo, mode: 0o600, ..file("pipe") }, b""),
     ])
 }
 
@@ -411,34 +268,21 @@ pub(super) fn metadata_is_kept(driver: &dyn Driver) {
     let time = |stat: &fs::Metadata| (stat.mtime(), stat.mtime_nsec());
     let stamp = (MTIME.seconds, i64::from(MTIME.nanoseconds));
     let stat = good(tree.stat("bin/program"));
-    assert_eq!(
-        (stat.mode() & 0o7777, stat.uid(), stat.gid()),
-        (0o4755, 1234, 4_000_000_000)
-    );
+    assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid()), (0o4755, 1234, 4_000_000_000));
     assert_eq!(time(&stat), stamp);
-    assert_eq!(
-        tree.xattr("bin/program", "security.capability").as_deref(),
-        Some(CAPABILITY)
-    );
+    assert_eq!(tree.xattr("bin/program", "security.capability").as_deref(), Some(CAPABILITY));
     assert_eq!(tree.xattr("bin/program", "user.overlay.redirect"), None);
     assert_eq!(good(tree.stat("bin/other")).ino(), stat.ino());
     let bin = good(tree.stat("bin"));
     assert_eq!((bin.mode() & 0o7777, bin.gid(), time(&bin)), (0o1777, 9, stamp));
     let link = good(tree.stat("link"));
     assert_eq!((link.uid(), time(&link)), (5, stamp));
-    assert_eq!(
-        good(fs::read_link(tree.path("link"))),
-        PathBuf::from("/bin/program")
-    );
+    assert_eq!(good(fs::read_link(tree.path("link"))), PathBuf::from("/bin/program"));
     let null = good(tree.stat("null"));
     assert!(null.file_type().is_char_device() && null.rdev() == 0x103 && null.mode() & 0o777 == 0o666);
     assert!(good(tree.stat("pipe")).file_type().is_fifo());
     let root = good(tree.stat("."));
-    assert_eq!(
-        (root.mode() & 0o7777, root.uid(), time(&root)),
-        (0o750, 7, stamp),
-        "the root itself"
-    );
+    assert_eq!((root.mode() & 0o7777, root.uid(), time(&root)), (0o750, 7, stamp), "the root itself");
 }
 
 pub(super) fn files_are_read_as_the_container_sees_them(driver: &dyn Driver) {

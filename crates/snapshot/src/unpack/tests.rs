@@ -9,16 +9,7 @@ use crate::suite;
 fn names_stay_inside() {
     assert_eq!(normalize(b"./a//b/./c/").unwrap(), b"a/b/c");
     assert_eq!(normalize(b"./").unwrap(), b"");
-    for bad in [
-        &b"/a"[..],
-        b"../a",
-        b"a/..",
-        b"a/../b",
-        b"//a",
-        b"./..//a",
-        b".wh.a/b",
-        b"x/.wh./y",
-    ] {
+    for bad in [&b"/a"[..], b"../a", b"a/..", b"a/../b", b"//a", b"./..//a", b".wh.a/b", b"x/.wh./y"] {
         assert!(normalize(bad).is_err(), "{}", shown(bad));
     }
     assert!(normalize(b"a/...").is_ok());
@@ -57,11 +48,10 @@ fn relative(name: &str) -> (&'static str, &'static str) {
 impl Tree {
     /// The directory at a path without links.
     fn at(&mut self, path: &[String]) -> &mut Tree {
-        path.iter()
-            .fold(self, |tree, name| match tree.children.get_mut(name) {
-                Some(Node::Directory(child)) => child,
-                other => panic!("{name} is {other:?}"),
-            })
+        path.iter().fold(self, |tree, name| match tree.children.get_mut(name) {
+            Some(Node::Directory(child)) => child,
+            other => panic!("{name} is {other:?}"),
+        })
     }
 
     /// Follows links as `openat2(RESOLVE_IN_ROOT)`; the real path of a directory.
@@ -99,10 +89,7 @@ impl Tree {
             let here = self.at(&at);
             let opaque = here.children.get(name) == Some(&Node::Whiteout);
             if opaque || !here.children.contains_key(name) {
-                let made = Tree {
-                    opaque,
-                    ..Tree::default()
-                };
+                let made = Tree { opaque, ..Tree::default() };
                 here.children.insert(name.to_owned(), Node::Directory(made));
             }
             self.walk(&mut at, name, 8)?;
@@ -152,10 +139,7 @@ impl Tree {
             ("whiteout", Some(_)) | (_, Some(Node::Directory(_))) => {}
             (_, before) => {
                 let opaque = before == Some(&mut Node::Whiteout);
-                let made = Tree {
-                    opaque,
-                    ..Tree::default()
-                };
+                let made = Tree { opaque, ..Tree::default() };
                 self.children.insert(name.to_owned(), Node::Directory(made));
             }
         }
@@ -164,9 +148,7 @@ impl Tree {
 
 fn header(kind: &str, path: &str, canary: &str) -> Header {
     let (symbolic, hard) = relative(path);
-    let (parent, name) = path
-        .rsplit_once('/')
-        .map_or(("", path), |(parent, name)| (parent, name));
+    let (parent, name) = path.rsplit_once('/').map_or(("", path), |(parent, name)| (parent, name));
     match kind {
         "file" => suite::file(path),
         "dir" => suite::directory(path),
@@ -181,30 +163,21 @@ fn header(kind: &str, path: &str, canary: &str) -> Header {
 /// What is really there.
 fn read(path: &Path) -> Tree {
     let directory = fs::File::open(path).unwrap();
-    let mut tree = Tree {
-        opaque: tree::has_xattr(&directory, OPAQUE).unwrap(),
-        ..Tree::default()
-    };
+    let mut tree = Tree { opaque: tree::has_xattr(&directory, OPAQUE).unwrap(), ..Tree::default() };
     for entry in fs::read_dir(path).unwrap() {
         let entry = entry.unwrap();
         let stat = entry.metadata().unwrap();
         let node = if stat.is_dir() {
             Node::Directory(read(&entry.path()))
         } else if stat.is_symlink() {
-            Node::Symlink(
-                fs::read_link(entry.path())
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned(),
-            )
+            Node::Symlink(fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned())
         } else if stat.is_file() {
             Node::File(fs::read_to_string(entry.path()).unwrap())
         } else {
             assert_eq!(stat.rdev(), 0, "{:?}", entry.path());
             Node::Whiteout
         };
-        tree.children
-            .insert(entry.file_name().into_string().unwrap(), node);
+        tree.children.insert(entry.file_name().into_string().unwrap(), node);
     }
     tree
 }
@@ -221,9 +194,7 @@ impl Bench {
     fn check(&mut self, sequence: &[(&str, &str)]) {
         let mut model = Ok(Tree::default());
         let mut entries = Vec::new();
-        let contents: Vec<_> = (0..sequence.len())
-            .map(|number| format!("content {number}"))
-            .collect();
+        let contents: Vec<_> = (0..sequence.len()).map(|number| format!("content {number}")).collect();
         for ((kind, path), content) in sequence.iter().zip(&contents) {
             let content = if *kind == "file" { &**content } else { "" };
             entries.push((header(kind, path, &self.canary), content.as_bytes()));
@@ -273,12 +244,7 @@ fn every_short_sequence_is_as_the_model_says() {
     fs::create_dir(base.path().join("aside")).unwrap();
     let before = fs::metadata(&canary).unwrap().mtime_nsec();
     let canary = canary.to_str().unwrap().to_owned();
-    let mut bench = Bench {
-        base,
-        canary,
-        cases: 0,
-        refused: 0,
-    };
+    let mut bench = Bench { base, canary, cases: 0, refused: 0 };
     bench.all(&mut Vec::new(), longest);
     println!("{} sequences, {} refused", bench.cases, bench.refused);
     assert!(bench.cases >= 28 && bench.refused < bench.cases);

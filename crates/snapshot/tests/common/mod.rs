@@ -39,10 +39,7 @@ pub(crate) fn wait_for_trash(root: &Path) {
         if trash.is_empty() && staged.len() <= 4 && staged.iter().all(spare) {
             return;
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "left: {trash:?} {staged:?}"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "left: {trash:?} {staged:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -51,23 +48,10 @@ pub(crate) fn wait_for_trash(root: &Path) {
 pub(crate) fn listing(path: &Path) -> String {
     let format = "%P %y %m %U %G %s %T@ %n %l\\n";
     let path = path.to_str().expect("path");
-    let all = run(
-        "find",
-        &[path, "-mindepth", "1", "-not", "-type", "d", "-printf", format],
-    );
+    let all = run("find", &[path, "-mindepth", "1", "-not", "-type", "d", "-printf", format]);
     // The size of a directory depends on how it came to be, and so does its number of links.
-    let directories = run(
-        "find",
-        &[
-            path,
-            "-mindepth",
-            "1",
-            "-type",
-            "d",
-            "-printf",
-            "%P %y %m %U %G %T@\\n",
-        ],
-    );
+    let directories =
+        run("find", &[path, "-mindepth", "1", "-type", "d", "-printf", "%P %y %m %U %G %T@\\n"]);
     let mut lines: Vec<_> = all.lines().chain(directories.lines()).collect();
     lines.sort_unstable();
     lines.join("\n")
