@@ -81,6 +81,13 @@ impl Engine {
     /// A fresh one with nothing in it.
     #[track_caller]
     pub fn start(setup: Setup) -> Self {
+        let engine = Self::prepare(setup);
+        engine.start_daemon();
+        engine
+    }
+
+    /// A place for one that is yet to be started.
+    pub fn prepare(setup: Setup) -> Self {
         let kind = setup.kind.unwrap_or_else(Kind::chosen);
         let label = env::current_exe()
             .ok()
@@ -94,7 +101,6 @@ impl Engine {
             daemon: Mutex::new(None),
         };
         fs::create_dir(engine.data_root()).expect("make the data root");
-        engine.start_daemon();
         engine
     }
 

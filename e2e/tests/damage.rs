@@ -146,7 +146,16 @@ fn an_old_kernel_names_what_is_missing() {
         let inject = format!("inject={missing}:error=ENOSYS");
         let wrapper =
             ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).to_vec();
-        let engine = Engine::start(Setup { wrapper, ..Default::default() });
+        let engine = Engine::prepare(Setup { wrapper, ..Default::default() });
+        let mut daemon = engine.spawn_daemon();
+        e2e::until("the daemon answers or ends", || {
+            engine.answers() || !matches!(daemon.try_wait(), Ok(None))
+        });
+        if !engine.answers() {
+            // What nothing works without, it says at once.
+            assert!(engine.log().contains(missing), "{missing}: {}", engine.log());
+            continue;
+        }
         let c = engine.any_client();
         let loaded = c.feed("load", &e2e::busybox().docker_archive("busybox:latest"));
         let output = if loaded.code == 0 { c.run("run --rm busybox echo works") } else { loaded };

@@ -97,7 +97,7 @@ fn list_tag_and_remove(c: &Client) {
     c.run(&format!("rmi registry.example:5000/team/{name}")).ok().out_has(&format!("Deleted: {}", ids[0]));
     c.run(&format!("images -q {name}")).ok().out("");
     c.run("tag nobody-here x:y").code(1).err_has("No such image: nobody-here:latest");
-    c.run("tag busybox 'Not A Name'").code(1).err_has("not a valid repository/tag");
+    c.run("tag busybox 'Not A Name'").code(1).err_has("invalid reference format");
 }
 
 fn an_image_in_use(c: &Client) {

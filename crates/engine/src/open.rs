@@ -11,7 +11,7 @@ use std::{
 use image::Images;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
-use shim::protocol::{Exit, Request};
+use shim::protocol::{self, Exit, Request};
 use snapshot::Driver;
 use store::{Damaged, Durability, Store, Table};
 use trace::Timeline;
@@ -29,6 +29,13 @@ use crate::{
     shim::Line,
 };
 
+/// What stands behind a record when the engine opens.
+enum Found {
+    Running(Line, Box<protocol::State>),
+    Unstarted,
+    Nobody,
+}
+
 /// Facts about the engine itself.
 const ENGINE: Table = Table { name: "engine", version: 1 };
 /// Of a container's record, in its directory under the data root.
@@ -36,6 +43,8 @@ const COPY: &str = "record.json";
 /// Docker's exit code for what a reboot ended.
 const ENDED_BY_REBOOT: i32 = 255;
 const LOST: i32 = 137;
+/// For a shim to answer when the engine opens.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -89,9 +98,8 @@ impl Engine {
             tracing::error!("{warning}");
         }
         let (recovered, unreadable) = engine.copies_without_record(&records);
-        for (id, record) in records.into_iter().chain(recovered) {
-            engine.adopt(id, record).await;
-        }
+        let adoptions = records.into_iter().chain(recovered).map(|(id, record)| engine.adopt(id, record));
+        futures_util::future::join_all(adoptions).await;
         // What an unreadable record owned must not be swept: it is all that is left of the container.
         if unreadable == 0 {
             engine.sweep().await;
@@ -135,18 +143,35 @@ impl Engine {
         let (kept, container) = (record.state.clone(), self.container(id, &record));
         let handle = Arc::new(Handle::new(container, record.chain));
         inner.containers.insert(handle.clone());
-        let found = match Line::connect(&directory).await {
-            Ok(mut line) => line.ask_state(&Request::Watch).await.ok().map(|state| (line, state)),
-            Err(_) => None,
-        };
-        match found {
-            Some((line, state)) if state.started_at.is_some() => self.resume(&handle, line, state).await,
-            Some((mut line, _)) => {
-                let _ = line.ask(&Request::Discard).await;
+        match tokio::time::timeout(PATIENCE, self.find_shim(&handle.id)).await {
+            Ok(Found::Running(line, state)) => self.resume(&handle, line, *state).await,
+            Ok(Found::Unstarted) => drop(fs::remove_dir_all(&directory)),
+            Ok(Found::Nobody) => self.settle(&handle, &kept, &directory).await,
+            Err(_) => {
+                tracing::error!("container {}: its shim does not answer; it is left as it is", handle.id)
             }
-            None => self.settle(&handle, &kept, &directory).await,
         }
         self.forget_if_over(&handle).await;
+    }
+
+    async fn find_shim(&self, id: &str) -> Found {
+        let Ok(mut line) = self.line(id).await else { return Found::Nobody };
+        if let Ok(state) = line.ask_state(&Request::State).await
+            && state.started_at.is_some()
+        {
+            return match line.ask_state(&Request::Watch).await {
+                Ok(state) => Found::Running(line, state.into()),
+                Err(_) => Found::Nobody, // It has just ended.
+            };
+        }
+        // It is still being created, or waits for a start that the dead daemon will not send any more.
+        match self.line(id).await {
+            Ok(mut line) => {
+                let _ = line.ask(&Request::Discard).await;
+                Found::Unstarted
+            }
+            Err(_) => Found::Nobody,
+        }
     }
 
     /// No shim is there: it ended in order, was lost, or the machine was restarted.

@@ -50,7 +50,7 @@ impl Engine {
             match event {
                 ShimEvent::Exited { session: None, exit } => self.ended(&handle, exit).await,
                 ShimEvent::Exited { session: Some(session), exit } => {
-                    self.exec_ended(&handle, &session, exit)
+                    self.exec_ended(&handle, &session, exit);
                 }
                 ShimEvent::OutOfMemory => self.0.events.container(&handle.now(), "oom", &[]),
             }

@@ -285,7 +285,7 @@ impl Shim {
             }
             Task::Start => self.started(result, client, began, &files),
             Task::Exec { session, stdio, attach } => {
-                self.executed(result, client, &files, stdio, session, attach)
+                self.executed(result, client, &files, stdio, session, attach);
             }
             Task::Pause | Task::Resume => {
                 let paused = matches!(task, Task::Pause);
