@@ -374,6 +374,8 @@ fn the_real_client_runs_containers() {
     assert_eq!(service.ok(&["wait", &id]), "137");
     service.ok(&["rm", &id]);
     assert_eq!(service.ok(&["ps", "-aq"]), "");
+    // The client tells `--until` in whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     let events = service.ok(&[
         "events",
         "--since",

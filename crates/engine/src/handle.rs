@@ -56,6 +56,8 @@ pub(crate) struct Handle {
     /// Held as long as a shim lives, so that a start waits for the end of the one before.
     pub(crate) shim: Arc<tokio::sync::Mutex<()>>,
     pub(crate) waiting: Mutex<Vec<Attachment>>,
+    /// Held while the record is written or taken away; whether it is gone for good.
+    pub(crate) forgotten: Mutex<bool>,
     /// What `create` did, for the timeline of the first start.
     pub(crate) creation: Mutex<Timeline>,
 }
@@ -71,6 +73,7 @@ impl Handle {
             verb: tokio::sync::Mutex::default(),
             shim: Arc::default(),
             waiting: Mutex::default(),
+            forgotten: Mutex::default(),
             creation: Mutex::default(),
         }
     }

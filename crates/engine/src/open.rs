@@ -24,7 +24,7 @@ use crate::{
     exec::Session,
     handle::{CONTAINERS, Handle, Record},
     host::Host,
-    names,
+    locked, names,
     registry::Registry,
     shim::Line,
 };
@@ -276,6 +276,11 @@ impl Engine {
 
     /// Writes a container's record; a failure is reported, and the next write tries again.
     pub(crate) fn save(&self, handle: &Handle) {
+        // Whoever follows the shim may be about to write when a removal has just taken everything away.
+        let forgotten = locked(&handle.forgotten);
+        if *forgotten {
+            return;
+        }
         if let Err(error) = self.write_record(&handle.id, &handle.record()) {
             tracing::error!("container {}: {error}", handle.id);
         }

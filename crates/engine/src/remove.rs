@@ -54,6 +54,7 @@ impl Engine {
 
     /// Data first, record last: a crash in between leaves a container that can be removed again.
     fn take_apart(&self, handle: &Handle) -> Result<()> {
+        let mut forgotten = locked(&handle.forgotten);
         self.0.snapshots.remove(&handle.id)?;
         let home = self.home(&handle.id);
         match fs::remove_dir_all(&home) {
@@ -64,6 +65,7 @@ impl Engine {
         }
         let how = durability(&handle.now().config);
         self.0.store.delete(CONTAINERS, &handle.id, how).map_err(Error::internal)?;
+        *forgotten = true;
         Ok(())
     }
 }

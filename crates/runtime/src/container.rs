@@ -9,6 +9,7 @@ use std::{
 };
 
 use oci::spec::{Hooks, Process, Status};
+use rustix::io::Errno;
 use rustix::{
     fs::{FlockOperation, flock},
     process::{Pid, PidfdFlags, pidfd_open},
@@ -174,6 +175,16 @@ impl Container {
             bundle: self.record.bundle.display().to_string(),
             annotations: self.record.annotations.clone(),
         }
+    }
+}
+
+/// Makes sure that processes can be held on to at all.
+pub fn check_kernel() -> Result<()> {
+    match pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) {
+        Err(Errno::NOSYS) => {
+            Err(Error::new("this kernel has no pidfd_open(2): Linux 5.3 or later is needed"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -32,10 +32,14 @@ pub fn connect_to(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Bytes of `sun_path` (`unix(7)`).
+const MOST_EVERYBODY_TAKES: usize = 108;
+
 /// `path`, or when it is too long for a `sun_path` a name for it that every process of this pid namespace can use
 /// while `directory`, the directory it is in, stays open here.
 pub fn short_path(path: &Path, directory: impl AsFd) -> PathBuf {
-    if SocketAddrUnix::new(path).is_ok() {
+    // The kernel takes 108 bytes, Go (and so runc) leaves one of them for a NUL.
+    if path.as_os_str().len() < MOST_EVERYBODY_TAKES {
         return path.to_owned();
     }
     let this = std::process::id();

@@ -119,6 +119,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         return Err(Error::new(format!("--no-pivot: not supported: {why}")));
     }
     container::check_id(call.id())?;
+    container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
     let request = Request {
         id: call.id().to_owned(),
