@@ -1,11 +1,11 @@
 //! `exec`: another process in a container that runs.
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex},
 };
 
+use jiff::Timestamp;
 use oci::spec;
 use shim::protocol::{self, Exit, Reply, Request};
 use sys::Root;
@@ -31,6 +31,7 @@ const MOST: usize = 4096;
 pub(crate) struct Session {
     pub(crate) container: String,
     id: String,
+    created: Timestamp,
     config: ExecConfig,
     progress: Mutex<Progress>,
 }
@@ -64,6 +65,7 @@ impl Engine {
         let session = Session {
             container: container.id.clone(),
             id: id.clone(),
+            created: Timestamp::now(),
             config,
             progress: Mutex::new(Progress::Created),
         };
@@ -208,11 +210,12 @@ impl Engine {
                 format!("container {} has {MOST} exec sessions: wait until some end", session.container);
             return Err(Error::new(Kind::Unavailable, message));
         }
-        let ended: BTreeSet<String> = of_container()
+        let mut ended: Vec<(Timestamp, String)> = of_container()
             .filter(|other| matches!(*locked(&other.progress), Progress::Ended { .. }))
-            .map(|other| other.id.clone())
+            .map(|other| (other.created, other.id.clone()))
             .collect();
-        for old in ended.iter().take(ended.len().saturating_sub(REMEMBERED)) {
+        ended.sort();
+        for (_, old) in ended.iter().take(ended.len().saturating_sub(REMEMBERED)) {
             all.remove(old);
         }
         all.insert(session.id.clone(), Arc::new(session));
@@ -230,7 +233,13 @@ impl Engine {
             return;
         }
         let (container, id, config) = (handle.id.clone(), told.id.clone(), ExecConfig::default());
-        let _ = self.remember_session(Session { container, id, config, progress: Mutex::new(progress) });
+        let _ = self.remember_session(Session {
+            container,
+            id,
+            created: Timestamp::now(),
+            config,
+            progress: Mutex::new(progress),
+        });
     }
 
     pub(crate) fn exec_ended(&self, handle: &Handle, id: &str, exit: Exit) {

@@ -194,3 +194,16 @@ async fn sessions_run_in_a_container_that_runs() {
     assert_eq!(house.engine.inspect(&id).unwrap().last.exit_code, 137);
     house.engine.remove(&id, false).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_ended_sessions_are_let_go_and_never_a_fresh_one() {
+    let house = House::open().await;
+    let id = house.run(&["sleep", "1000"], |_| {}).await;
+    let config = ExecConfig { command: owned(&["no-such-program"]), ..ExecConfig::default() };
+    for _ in 0..140 {
+        let session = house.engine.exec_create(&id, config.clone()).unwrap();
+        assert!(house.engine.exec_start(&session, None).await.is_err());
+        assert_eq!(house.engine.exec_inspect(&session).unwrap().exit_code, Some(127));
+    }
+    house.engine.remove(&id, true).await.unwrap();
+}
