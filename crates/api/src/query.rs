@@ -31,6 +31,23 @@ impl Query {
         Self(text.split('&').filter(|part| !part.is_empty()).map(pair).collect())
     }
 
+    /// Whether Go's clients and servers would take a query string apart the same way.
+    ///
+    /// # Errors
+    /// In Go's words: an escape that is none, or a semicolon, which some take for `&` and some do not.
+    pub fn check(text: &str) -> Result<(), Invalid> {
+        if text.contains(';') {
+            return Err(Invalid("invalid semicolon separator in query".into()));
+        }
+        for (at, _) in text.match_indices('%') {
+            let escape: String = text[at..].chars().take(3).collect();
+            if escape.len() != 3 || !escape[1..].bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(Invalid(format!("invalid URL escape {escape:?}")));
+            }
+        }
+        Ok(())
+    }
+
     /// The first value of `name`; empty if there is none, as in Go.
     pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(key, _)| key == name);
@@ -187,6 +204,21 @@ impl Filters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_that_are_none_are_refused() {
+        for good in ["", "a=%2f&b=%C3%A9", "a=1&b"] {
+            assert_eq!(Query::check(good), Ok(()), "{good}");
+        }
+        for (bad, want) in [
+            ("a=%zz", "invalid URL escape \"%zz\""),
+            ("a=%", "invalid URL escape \"%\""),
+            ("a=%4é", "invalid URL escape \"%4é\""),
+            ("a=1;b=2", "invalid semicolon separator in query"),
+        ] {
+            assert_eq!(Query::check(bad), Err(Invalid(want.into())));
+        }
+    }
 
     #[test]
     fn queries_read_as_go_reads_them() {

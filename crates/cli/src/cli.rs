@@ -99,7 +99,7 @@ pub fn main(args: &[String], service: Command) -> u8 {
 }
 
 /// The whole command line, as data.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     go_flags(Typed::command().arg(help_flag()))
         .mut_subcommands(|verb| go_flags(verb).mut_subcommands(go_flags))
 }
@@ -180,8 +180,8 @@ fn act(typed: Typed, mut root: Command, service: Command, program: &'static str)
             Ok(0)
         }
         Some(Typable::Man(man)) => {
-            let root = root.mut_subcommand("daemon", |_| service);
-            clap_mangen::generate_to(root, &man.directory).map_err(|e| {
+            let root = Typed::command().name(program).mut_subcommand("daemon", |_| service);
+            crate::manual::write(root, &man.directory).map_err(|e| {
                 message(format!("cannot write the manual pages to {}: {e}", man.directory.display()))
             })?;
             Ok(0)
@@ -260,6 +260,7 @@ mod tests {
                 "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
                 125,
             ),
+            ("docker cp a b:c", "docker: 'docker cp' is not there yet", 1),
             ("docker nosuch", "docker: unknown command: docker nosuch", 1),
             ("docker container nosuch", "docker: unknown command: docker container nosuch", 1),
         ] {

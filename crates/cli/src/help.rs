@@ -10,6 +10,13 @@ use crate::terminal;
 /// The commands that most people need, in the order in which they need them.
 const COMMON: &[&str] = &["run", "exec", "ps", "images", "version", "info"];
 
+/// Docker's commands that people will try and that are not here yet.
+const ABSENT: &[&str] = &[
+    "build", "builder", "buildx", "commit", "compose", "context", "cp", "diff", "export", "login", "logout",
+    "manifest", "network", "plugin", "port", "push", "save", "search", "stats", "swarm", "trust", "update",
+    "volume",
+];
+
 /// A command and the words that lead to it.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
@@ -48,7 +55,11 @@ impl<'a> Found<'a> {
         self.words.join(" ")
     }
 
-    fn usage(&self) -> String {
+    pub(crate) fn command(&self) -> &'a Command {
+        self.command
+    }
+
+    pub(crate) fn usage(&self) -> String {
         let command = self.command;
         let rest = if command.has_subcommands() {
             if self.words.len() == 1 { "[OPTIONS] COMMAND".into() } else { "COMMAND".into() }
@@ -204,6 +215,11 @@ impl<'a> Found<'a> {
 
     fn unknown_command(&self, word: &str) -> (String, u8) {
         let (program, path) = (&self.words[0], self.path());
+        if self.words.len() == 1 && ABSENT.contains(&word) {
+            let text =
+                format!("{program}: '{path} {word}' is not there yet\n\nRun '{path} --help' for what is");
+            return (text, 1);
+        }
         let usage = if self.words.len() > 1 { format!("Usage:  {path}\n\n") } else { String::new() };
         (
             format!(

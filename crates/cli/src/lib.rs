@@ -15,6 +15,7 @@ mod filter;
 mod format;
 mod help;
 mod host;
+mod manual;
 mod progress;
 mod session;
 mod signals;

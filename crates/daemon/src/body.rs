@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::{
     Response, StatusCode,
     body::{Body as HttpBody, Frame, Incoming},
@@ -75,9 +75,23 @@ pub(crate) fn must_be_json(headers: &hyper::HeaderMap) -> Result<()> {
 
 /// The whole body of a JSON request.
 pub(crate) async fn whole(body: Incoming) -> Result<Bytes> {
-    let limited = Limited::new(body, MAX_JSON).collect().await;
-    let collected = limited.map_err(|error| Failure::invalid(format!("read the request: {error}")))?;
-    Ok(collected.to_bytes())
+    let mut limited = Limited::new(body, MAX_JSON);
+    match (&mut limited).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let rest = async move { while let Some(Ok(_)) = limited.frame().await {} };
+            tokio::spawn(tokio::time::timeout(PATIENCE, rest));
+            let most = MAX_JSON >> 20;
+            Err(Failure::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request's JSON is larger than {most} MiB"),
+            ))
+        }
+        Err(error) => {
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Err(Failure::invalid(format!("the request's body ended early: {why}")))
+        }
+    }
 }
 
 /// A JSON request as a `T`; an empty body is the default where `or_default`.

@@ -34,6 +34,10 @@ use crate::{
 const CHUNK: usize = 32 << 10;
 /// What a client sent before it vanished may still be delivered for so long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long output waits for a client that is slow to read the head of its answer.
+const HEAD: Duration = Duration::from_millis(200);
+/// Most clients read it sooner than a timer could tell.
+const SOON: Duration = Duration::from_micros(300);
 
 /// One client's share of a process's streams.
 pub(crate) struct Session {
@@ -188,10 +192,26 @@ async fn hijacked(session: Session, upgrade: OnUpgrade) -> anyhow::Result<()> {
 
 /// Writes until there is nothing more to say.
 async fn speak(mut output: Output, mut writer: OwnedWriteHalf) -> io::Result<()> {
-    while let Some(mut piece) = output.next().await {
+    let mut first = output.next().await;
+    head_was_read(writer.as_ref()).await;
+    while let Some(mut piece) = first.take() {
         writer.write_all_buf(&mut piece).await?;
+        first = output.next().await;
     }
     writer.shutdown().await
+}
+
+/// Waits, not for long, until the client has the answer's head. docker-py reads it through a buffer and goes on
+/// below the buffer: output that is there in the same moment would be lost in between.
+async fn head_was_read(socket: &UnixStream) {
+    let start = std::time::Instant::now();
+    while sys::queue::all_was_read(socket).is_ok_and(|all| !all) && start.elapsed() < HEAD {
+        if start.elapsed() < SOON {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 /// Reads until the attachment has to end.

@@ -116,7 +116,9 @@ async fn route(door: Arc<Door>, mut request: Request<Incoming>) -> Result<Reply>
     let not_found = || Failure::new(StatusCode::NOT_FOUND, "page not found");
     let method = Method::parse(request.method().as_str()).ok_or_else(not_found)?;
     let (route, name) = api::routes::find(method, path, version).ok_or_else(not_found)?;
-    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let query = request.uri().query().unwrap_or_default();
+    Query::check(query)?;
+    let query = Query::parse(query);
     let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let (Parts { headers, .. }, body) = request.into_parts();
     handlers::handle(Call {

@@ -399,3 +399,42 @@ fn coverage_is_known() {
     let all = daemon::coverage().count();
     assert!(served >= 37 && all >= 109, "{served} of {all}");
 }
+
+#[test]
+fn what_no_client_means_is_refused_in_words() {
+    let service = Service::start();
+    for (query, want) in [("all=%zz", "invalid URL escape"), ("all=1;limit=2", "semicolon")] {
+        let (status, body) = service.ask("GET", &format!("/v1.51/containers/json?{query}"), "");
+        assert!(status == 400 && body.contains(want), "{query}: {status} {body}");
+    }
+    let create = |body: &str| service.ask("POST", "/v1.51/containers/create", body);
+    let (status, body) = create(r#"{"Image":"x","Cmd":["a\u0000b"]}"#);
+    assert!(status == 400 && body.contains("NUL byte"), "{status} {body}");
+    // Larger than any buffer between: who goes on sending sees the answer all the same.
+    let (status, body) = create(&format!(r#"{{"Image":"{}"}}"#, "a".repeat(10 << 20)));
+    assert!(status == 413 && body.contains("larger than 4 MiB"), "{status} {body}");
+}
+
+/// docker-py reads the head through a buffer and goes on below it: what came in one piece with the head is lost.
+#[test]
+fn output_never_comes_in_one_piece_with_the_head() {
+    let service = Service::start().with_busybox();
+    let id = service.created(&["echo", "all"]);
+    service.ok(&["start", "-a", &id]);
+    for _ in 0..5 {
+        let mut stream = service.connect();
+        write!(
+            stream,
+            "POST /containers/{id}/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\n\
+             Upgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+        )
+        .unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let mut piece = [0; 8192];
+        let length = stream.read(&mut piece).unwrap();
+        assert!(piece[..length].ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&piece[..length]));
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.ends_with(b"all\n"), "{}", String::from_utf8_lossy(&rest));
+    }
+}

@@ -105,7 +105,7 @@ impl Engine {
     ) -> Result<(Line, protocol::State)> {
         let mut line = self.spawn_shim(directory)?;
         // A failing shim has taken back whatever it and the runtime made before it answers.
-        let created = line.reply_state().await.map_err(in_dockers_words)?;
+        let created = line.reply_state().await.map_err(in_dockers_words).map_err(for_the_caller)?;
         let details = vec![("shim", created.shim_pid.to_string()), ("pid", created.pid.to_string())];
         steps.step(Room::Engine, "start shim", details);
         let released = self.release(handle, directory, &mut line).await;
@@ -284,6 +284,12 @@ fn in_dockers_words(error: Error) -> Error {
         .iter()
         .fold(error.message, |message, words| message.replace(words, &words.to_lowercase()));
     Error { message: lowered, ..error }
+}
+
+/// A command that is not there, or cannot be executed, is for the caller to mend, as in Docker.
+fn for_the_caller(error: Error) -> Error {
+    let theirs = error.message.contains("exec: \"") && matches!(exit_code(&error.message), 126 | 127);
+    Error { kind: if theirs { Kind::Invalid } else { error.kind }, ..error }
 }
 
 fn startable(state: &State) -> Result<()> {

@@ -27,12 +27,30 @@ pub(crate) fn check(config: &Config, cpus: usize) -> Result<()> {
             config.hostname
         )));
     }
+    no_nul(config)?;
     for entry in &config.env {
         if entry.is_empty() || entry.starts_with('=') || entry.contains('\0') {
             return Err(invalid(format!("invalid environment variable: {entry:?}")));
         }
     }
     mount_points(config)
+}
+
+/// The kernel takes none of these with a NUL byte; better said here than by a start that fails.
+fn no_nul(config: &Config) -> Result<()> {
+    let words = config.command.iter().chain(config.entrypoint.iter()).flatten();
+    let rest = [
+        ("working directory", &config.working_dir),
+        ("user", &config.user),
+        ("domain name", &config.domainname),
+    ];
+    let all = words.map(|word| ("command", word)).chain(rest);
+    for (what, text) in all {
+        if text.contains('\0') {
+            return Err(invalid(format!("invalid {what} {text:?}: it contains a NUL byte")));
+        }
+    }
+    Ok(())
 }
 
 fn limits(limits: &Resources, cpus: usize) -> std::result::Result<(), String> {
@@ -163,6 +181,16 @@ mod tests {
         for bad in ["4", "3-1", "a", "0,,1", "0-", &"0,".repeat(600)] {
             assert!(with(|c| c.host.resources.cpuset_cpus = bad.into()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn nothing_with_a_nul_byte_is_taken() {
+        let command = Some(vec!["sh".to_owned(), "a\0b".to_owned()]);
+        assert!(with(|c| c.command.clone_from(&command)).unwrap_err().contains("NUL byte"));
+        assert!(with(|c| c.entrypoint = command).is_err());
+        assert!(with(|c| c.working_dir = "/a\0".into()).unwrap_err().contains("working directory"));
+        assert!(with(|c| c.user = "\0".into()).is_err());
+        assert!(with(|c| c.command = Some(vec!["sh".into()])).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod fsmount;
 pub mod memory;
 pub mod mounts;
 pub mod process;
+pub mod queue;
 pub mod rooted;
 pub mod service;
 pub mod signals;

@@ -11,7 +11,7 @@ use crate::error::{Result, message};
 use crate::filter::{Filter, query};
 use crate::format::one;
 use crate::progress::Lines;
-use crate::words::when;
+use crate::words::{ago, when};
 
 /// Get real time events from the server
 ///
@@ -91,8 +91,7 @@ impl Events {
 
 fn plain(event: &Event) -> String {
     let nanos = if event.time_nano == 0 { event.time * 1_000_000_000 } else { event.time_nano };
-    let at =
-        Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%S.%9fZ");
+    let at = ago::rfc3339(Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default());
     let pairs: Vec<String> =
         event.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let pairs = if pairs.is_empty() { String::new() } else { format!(" ({})", pairs.join(", ")) };

@@ -1,6 +1,6 @@
 //! How long ago a moment was, as listings say it.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 /// `5 minutes ago`; nothing for Docker's zero time.
 pub(crate) fn since_unix(seconds: i64, now: Timestamp) -> String {
@@ -10,8 +10,40 @@ pub(crate) fn since_unix(seconds: i64, now: Timestamp) -> String {
     format!("{} ago", super::duration::human(now.as_second() - seconds))
 }
 
-/// `2026-11-23 23:52:06 +0000 UTC`, in the local zone, as Go prints a time.
+/// `2026-11-24 00:52:06 +0100 CET`, in the local zone, as Go prints a time.
 pub(crate) fn go_time(seconds: i64) -> String {
-    Timestamp::from_second(seconds)
-        .map_or_else(|_| "N/A".into(), |at| at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string())
+    go_time_in(seconds, TimeZone::system())
+}
+
+fn go_time_in(seconds: i64, zone: TimeZone) -> String {
+    let Ok(at) = Timestamp::from_second(seconds) else {
+        return "N/A".into();
+    };
+    at.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// `2026-11-24T00:52:06.000000005+01:00`, in the local zone, as Go prints RFC 3339.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    rfc3339_in(at, TimeZone::system())
+}
+
+fn rfc3339_in(at: Timestamp, zone: TimeZone) -> String {
+    let at = at.to_zoned_datetime(zone);
+    let zone = if at.offset().seconds() == 0 { "Z".into() } else { at.strftime("%:z").to_string() };
+    format!("{}{zone}", at.strftime("%Y-%m-%dT%H:%M:%S.%9f"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_told_in_the_zone_of_who_reads() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        assert_eq!(go_time_in(1_795_477_926, TimeZone::UTC), "2026-11-23 23:52:06 +0000 UTC");
+        assert_eq!(go_time_in(1_795_477_926, berlin.clone()), "2026-11-24 00:52:06 +0100 CET");
+        let at = Timestamp::new(1_795_477_926, 5).unwrap();
+        assert_eq!(rfc3339_in(at, TimeZone::UTC), "2026-11-23T23:52:06.000000005Z");
+        assert_eq!(rfc3339_in(at, berlin), "2026-11-24T00:52:06.000000005+01:00");
+    }
 }

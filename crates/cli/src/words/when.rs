@@ -5,6 +5,10 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 /// Unix time with nine decimals, from a Unix time, an RFC 3339 moment (with or without zone, whole days too) or a
 /// Go duration before `now`.
 pub(crate) fn parse(text: &str, now: Timestamp) -> Result<String, String> {
+    parse_in(text, now, TimeZone::system())
+}
+
+fn parse_in(text: &str, now: Timestamp, zone: TimeZone) -> Result<String, String> {
     if let Some(nanos) = super::duration::parse(text) {
         let moment = now.as_nanosecond() - nanos;
         return Ok(unix(moment));
@@ -16,8 +20,12 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Result<String, String> {
         return Ok(unix(moment.as_nanosecond()));
     }
     let invalid = |e: jiff::Error| format!("failed to parse value as time or duration: {text:?}: {e}");
-    let civil: DateTime = text.trim_end_matches('Z').parse().map_err(invalid)?;
-    let moment = TimeZone::UTC.to_timestamp(civil).map_err(invalid)?;
+    let (text, zone) = match text.strip_suffix('Z') {
+        Some(text) => (text, TimeZone::UTC),
+        None => (text, zone),
+    };
+    let civil: DateTime = text.parse().map_err(invalid)?;
+    let moment = zone.to_timestamp(civil).map_err(invalid)?;
     Ok(unix(moment.as_nanosecond()))
 }
 
@@ -42,8 +50,11 @@ mod tests {
             ("2006-01-02T15:04:05", "1136214245.000000000"),
             ("2006-01-02", "1136160000.000000000"),
         ] {
-            assert_eq!(parse(text, now).as_deref(), Ok(want), "{text}");
+            assert_eq!(parse_in(text, now, TimeZone::UTC).as_deref(), Ok(want), "{text}");
         }
         assert!(parse("yesterday", now).is_err());
+        let berlin = || TimeZone::get("Europe/Berlin").unwrap();
+        assert_eq!(parse_in("2006-01-02T15:04:05", now, berlin()).unwrap(), "1136210645.000000000");
+        assert_eq!(parse_in("2006-01-02Z", now, berlin()).unwrap(), "1136160000.000000000");
     }
 }
