@@ -148,7 +148,7 @@ impl Engine {
             Ok(Found::Unstarted) => drop(fs::remove_dir_all(&directory)),
             Ok(Found::Nobody) => self.settle(&handle, &kept, &directory).await,
             Err(_) => {
-                tracing::error!("container {}: its shim does not answer; it is left as it is", handle.id)
+                tracing::error!("container {}: its shim does not answer; it is left as it is", handle.id);
             }
         }
         self.forget_if_over(&handle).await;
