@@ -42,7 +42,7 @@ impl Engine {
                     expect_done(&line.ask(&request).await?)?;
                     Ok(line)
                 };
-                let line = unless_ended(&handle, joined.await).await?;
+                let line = unless_ended(&handle, container.state.pid(), joined.await).await?;
                 line.pump(attachment.output, attachment.input);
             }
             State::Paused { .. } => {

@@ -82,6 +82,7 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, attach: Option<AttachOptions>) -> Result<Option<Streams>> {
         let session = self.session(id)?;
         let handle = self.0.containers.find(&session.container)?;
+        let _entering = handle.freezing.read().await;
         let container = handle.now();
         running(&container)?;
         {
@@ -92,7 +93,8 @@ impl Engine {
             *progress = Progress::Starting;
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
-        let outcome = unless_ended(&handle, outcome).await.map_err(as_the_callers_fault);
+        let outcome = outcome.map_err(as_the_callers_fault);
+        let outcome = unless_ended(&handle, container.state.pid(), outcome).await;
         if let Err(error) = &outcome {
             let code = if error.message.contains("permission denied") { 126 } else { 127 };
             *locked(&session.progress) = Progress::Ended { pid: 0, code };

@@ -58,6 +58,9 @@ pub(crate) struct Handle {
     published: watch::Sender<Published>,
     /// Held by the verb that is at work; see [`Handle::hold`].
     pub(crate) verb: tokio::sync::Mutex<()>,
+    /// Held by all who enter the container by its runtime, or by the one who freezes it: whoever entered a frozen
+    /// one would hang there.
+    pub(crate) freezing: tokio::sync::RwLock<()>,
     /// Held as long as a shim lives, so that a start waits for the end of the one before.
     pub(crate) shim: Arc<tokio::sync::Mutex<()>>,
     /// That shim's process; 0 without one.
@@ -78,6 +81,7 @@ impl Handle {
             chain,
             published: watch::Sender::new(first),
             verb: tokio::sync::Mutex::default(),
+            freezing: tokio::sync::RwLock::default(),
             shim: Arc::default(),
             shim_pid: AtomicI32::new(0),
             waiting: Mutex::default(),

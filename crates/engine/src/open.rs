@@ -21,6 +21,7 @@ use trace::Timeline;
 use crate::{
     Container, Engine, Files, Options, State,
     config::Log,
+    directories::Directories,
     error::{Error, Kind, Result},
     events::Events,
     exec::Session,
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) containers: Registry,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
     pub(crate) events: Events,
+    pub(crate) directories: Directories,
     /// The last few starts, newest last, also of containers that are gone.
     pub(crate) timelines: Mutex<VecDeque<(String, Timeline)>>,
     pub(crate) host: Host,
@@ -89,6 +91,7 @@ impl Engine {
             warnings: warnings(&store, &images, &damaged),
             host: Host::look(),
             events: Events::new(),
+            directories: Directories::new().map_err(Error::internal)?,
             containers: Registry::default(),
             execs: Mutex::default(),
             timelines: Mutex::default(),

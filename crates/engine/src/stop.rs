@@ -19,6 +19,8 @@ use crate::{
 const DEFAULT_TIMEOUT: i64 = 10;
 /// How long after SIGKILL a process may take; longer is a kernel that holds it (uninterruptible sleep).
 const AFTER_KILL: Duration = Duration::from_secs(10);
+/// How long a process that ends may still look as if it did not.
+const DYING: Duration = Duration::from_millis(200);
 /// How long after a process's end its shim may tell of it: it waits 2 s for output that others hold open.
 const TOLD: Duration = Duration::from_secs(5);
 
@@ -140,6 +142,7 @@ impl Engine {
             State::Paused { .. } => return Err(conflict(&format!("Container {key} is already paused"))),
             _ => return Err(conflict(&format!("Container {} is not running", handle.id))),
         }
+        let _alone = handle.freezing.write().await;
         self.ask(&handle, &Request::Pause).await?;
         handle.pass(Event::Paused, |_| {})?;
         self.0.events.container(&handle.now(), "pause", &[]);
@@ -180,18 +183,31 @@ impl Engine {
 
     /// One request on a connection of its own.
     pub(crate) async fn ask(&self, handle: &Handle, request: &Request) -> Result<Reply> {
+        let pid = handle.now().state.pid();
         let reply = async { self.line(&handle.id).await?.ask(request).await };
-        unless_ended(handle, reply.await).await
+        unless_ended(handle, pid, reply.await).await
     }
 }
 
-/// What failed because the process had just ended says so: its shim knows before we are told.
-pub(crate) async fn unless_ended<T>(handle: &Handle, outcome: Result<T>) -> Result<T> {
+/// What failed because the process, `pid` when it was asked, was about to end says so: its shim knows before we are
+/// told, and the runtime before its shim.
+pub(crate) async fn unless_ended<T>(handle: &Handle, pid: Option<i32>, outcome: Result<T>) -> Result<T> {
     let Err(error) = outcome else { return outcome };
-    if handle.now().state.pid().is_some_and(lives) {
+    if error.kind != Kind::Internal {
         return Err(error);
     }
-    ended(handle, Some(TOLD)).await;
+    let is_same = || handle.now().state.pid() == pid;
+    let dead = async {
+        while is_same() && pid.is_some_and(lives) {
+            tokio::time::sleep(DYING / 20).await;
+        }
+    };
+    if tokio::time::timeout(DYING, dead).await.is_err() {
+        return Err(error);
+    }
+    if is_same() {
+        ended(handle, Some(TOLD)).await;
+    }
     Err(conflict(&format!("Container {} is not running", handle.id)))
 }
 
