@@ -14,7 +14,10 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
     net::{
@@ -293,7 +296,8 @@ impl HangUp {
     fn now(&self) -> bool {
         let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::empty())];
         let at_once = Timespec::default();
-        let polled = poll(&mut fds, Some(&at_once));
+        // Interrupted even without waiting, whenever a child ends.
+        let polled = retry_on_intr(|| poll(&mut fds, Some(&at_once)));
         polled.is_err() || fds[0].revents().contains(PollFlags::HUP)
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     handle::Attachment,
     locked,
     shim::Line,
+    stop::unless_ended,
 };
 
 /// Frames in flight between shim and door; with 64 KiB each, a bound on what a slow client holds.
@@ -35,16 +36,24 @@ impl Engine {
         let (streams, attachment) = channels(container.config.tty, options);
         match container.state {
             State::Running { .. } => {
-                let mut line = self.line(&container.id).await?;
                 let request = Request::Attach { session: None, streams: options.into() };
-                expect_done(&line.ask(&request).await?)?;
+                let joined = async {
+                    let mut line = self.line(&container.id).await?;
+                    expect_done(&line.ask(&request).await?)?;
+                    Ok(line)
+                };
+                let line = unless_ended(&handle, container.state.pid(), joined.await).await?;
                 line.pump(attachment.output, attachment.input);
             }
             State::Paused { .. } => {
                 let message = format!("container {key} is paused, unpause the container before attach");
                 return Err(Error::new(Kind::Conflict, message));
             }
-            _ => locked(&handle.waiting).push(attachment),
+            _ => {
+                let mut waiting = locked(&handle.waiting);
+                waiting.retain(|other| !other.output.is_closed());
+                waiting.push(attachment);
+            }
         }
         self.0.events.container(&container, "attach", &[]);
         Ok(streams)

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oci::spec;
 use shim::protocol::{self, Exit, Reply, Request};
 use sys::Root;
@@ -17,10 +17,14 @@ use crate::{
     error::{Error, Kind, Result},
     handle::Handle,
     locked, names,
+    run::LOST,
     spec::{capabilities, default_capabilities, override_env},
+    stop::unless_ended,
     user,
 };
 
+/// A session that nobody has started for so long will not be started.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 /// Ended sessions that are remembered of one container.
 const REMEMBERED: usize = 128;
 /// Most sessions of one container, running or not, that a client can pin (rule R13).
@@ -78,6 +82,7 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, attach: Option<AttachOptions>) -> Result<Option<Streams>> {
         let session = self.session(id)?;
         let handle = self.0.containers.find(&session.container)?;
+        let _entering = handle.freezing.read().await;
         let container = handle.now();
         running(&container)?;
         {
@@ -88,6 +93,8 @@ impl Engine {
             *progress = Progress::Starting;
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
+        let outcome = outcome.map_err(as_the_callers_fault);
+        let outcome = unless_ended(&handle, container.state.pid(), outcome).await;
         if let Err(error) = &outcome {
             let code = if error.message.contains("permission denied") { 126 } else { 127 };
             *locked(&session.progress) = Progress::Ended { pid: 0, code };
@@ -110,7 +117,7 @@ impl Engine {
             attach: attach.map(Into::into),
         };
         let mut line = self.line(&container.id).await?;
-        let Reply::Exec { pid } = line.ask(&request).await.map_err(as_the_callers_fault)? else {
+        let Reply::Exec { pid } = line.ask(&request).await? else {
             return Err(Error::internal("the shim answers out of turn"));
         };
         {
@@ -181,7 +188,8 @@ impl Engine {
         };
         let size = spec::ConsoleSize { height: rows, width: columns };
         let request = Request::Resize { session: Some(session.id.clone()), size };
-        expect_done(&self.line(&session.container).await?.ask(&request).await?)
+        let handle = self.0.containers.find(&session.container)?;
+        expect_done(&self.ask(&handle, &request).await?)
     }
 
     /// A session as it is now.
@@ -201,7 +209,17 @@ impl Engine {
         found.ok_or_else(|| Error::new(Kind::NotFound, format!("No such exec instance: {id}")))
     }
 
-    /// Keeps a session, and lets go of the container's oldest ended ones.
+    /// The shim has gone: what it has not told of its sessions, nobody will.
+    pub(crate) fn end_sessions(&self, container: &str) {
+        for session in locked(&self.0.execs).values().filter(|session| session.container == container) {
+            let mut progress = locked(&session.progress);
+            if let Progress::Running { pid } = *progress {
+                *progress = Progress::Ended { pid, code: LOST };
+            }
+        }
+    }
+
+    /// Keeps a session, and lets go of the container's oldest that are over.
     fn remember_session(&self, session: Session) -> Result<()> {
         let mut all = locked(&self.0.execs);
         let of_container = || all.values().filter(|other| other.container == session.container);
@@ -210,8 +228,14 @@ impl Engine {
                 format!("container {} has {MOST} exec sessions: wait until some end", session.container);
             return Err(Error::new(Kind::Unavailable, message));
         }
+        let over = |other: &Session| match *locked(&other.progress) {
+            Progress::Ended { .. } => true,
+            // Its client has vanished between create and start.
+            Progress::Created => Timestamp::now().duration_since(other.created) > ABANDONED,
+            Progress::Starting | Progress::Running { .. } => false,
+        };
         let mut ended: Vec<(Timestamp, String)> = of_container()
-            .filter(|other| matches!(*locked(&other.progress), Progress::Ended { .. }))
+            .filter(|other| over(other))
             .map(|other| (other.created, other.id.clone()))
             .collect();
         ended.sort();
