@@ -300,7 +300,7 @@ impl Engine {
                 .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
             let streams = attachment.options.into();
             match line.ask(&Request::Attach { session: None, streams }).await? {
-                Reply::Done => line.pump(attachment.output, attachment.input),
+                Reply::Done => line.pump(attachment.output, attachment.input, std::future::ready(())),
                 other => {
                     return Err(Error::internal(format!("the shim answers out of turn: {other:?}")));
                 }

@@ -41,7 +41,7 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
             stderr: request.attach_stderr,
         },
     };
-    let id = call.door.engine.exec_create(&call.name, config)?;
+    let id = call.door.engine.exec_create(&call.name, config).await?;
     Ok(body::reply(StatusCode::CREATED, api::JSON, body::line(&Created { id })))
 }
 
