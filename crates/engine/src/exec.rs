@@ -299,7 +299,7 @@ fn running(container: &Container) -> Result<()> {
 }
 
 /// A command that is not there, or cannot be executed, is for the caller to mend.
-fn as_the_callers_fault(error: Error) -> Error {
+pub(crate) fn as_the_callers_fault(error: Error) -> Error {
     let words =
         ["executable file not found", "no such file or directory", "permission denied", "is a directory"];
     let theirs = words.iter().any(|word| error.message.contains(word));

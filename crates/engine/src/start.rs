@@ -123,7 +123,7 @@ impl Engine {
             Ok(created) => created,
             Err(error) => {
                 self.end_failed(&handle.id, line, shim, &error).await;
-                return Err(in_dockers_words(error));
+                return Err(crate::exec::as_the_callers_fault(in_dockers_words(error)));
             }
         };
         let details = vec![("shim", created.shim_pid.to_string()), ("pid", created.pid.to_string())];
