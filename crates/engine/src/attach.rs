@@ -65,12 +65,13 @@ impl Engine {
     /// Sets the size of the container's terminal. Before the start it is remembered for the first paint.
     pub async fn resize(&self, key: &str, rows: u16, columns: u16) -> Result<()> {
         let handle = self.0.containers.find(key)?;
-        handle.settled().await;
         handle.change(|container| container.config.console_size = Some((rows, columns)));
-        if handle.now().state.pid().is_none() {
+        let container = handle.settled().await;
+        // Sizes that waited for a start may get past one another: the one that came last counts.
+        let (Some(_), Some((height, width))) = (container.state.pid(), container.config.console_size) else {
             return Ok(());
-        }
-        let size = oci::spec::ConsoleSize { height: rows, width: columns };
+        };
+        let size = oci::spec::ConsoleSize { height, width };
         expect_done(&self.ask(&handle, &Request::Resize { session: None, size }).await?)
     }
 

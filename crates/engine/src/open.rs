@@ -170,7 +170,7 @@ impl Engine {
 
     async fn take_up(&self, handle: &Arc<Handle>, found: Found, kept: &State, guard: OwnedMutexGuard<()>) {
         match found {
-            Found::Running(line, state) => return self.resume(handle, line, *state, guard),
+            Found::Running(line, state) => return self.resume(handle, line, &state, guard),
             Found::Unstarted => drop(fs::remove_dir_all(self.bundle(&handle.id))),
             Found::Nobody => self.settle(handle, kept, &self.bundle(&handle.id)).await,
         }
