@@ -1,10 +1,9 @@
 //! From a request to its handler: version, route, call, answer.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use api::{Method, Op, Query, Route, Version};
 use engine::Engine;
-use futures_util::FutureExt;
 use hyper::{
     HeaderMap, Request, StatusCode,
     body::Incoming,
@@ -96,8 +95,9 @@ pub(crate) async fn answer(
 ) -> std::result::Result<Reply, std::convert::Infallible> {
     let started = std::time::Instant::now();
     let line = format!("{} {}", request.method(), request.uri().path());
-    // A defect in one handler must not take the others' connections down.
-    let outcome = AssertUnwindSafe(route(door, request)).catch_unwind().await;
+    // In a task of its own: a client that leaves must not stop a verb half-way, and a defect in one handler must not
+    // take the others' connections down.
+    let outcome = tokio::spawn(route(door, request)).await;
     let mut reply = match outcome {
         Ok(Ok(reply)) => reply,
         Ok(Err(failure)) => told(&line, &failure),

@@ -1,14 +1,12 @@
 //! `exec`: another process in a container that runs.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oci::spec;
 use shim::protocol::{self, Exit, Reply, Request};
 use sys::Root;
+use tokio::sync::watch;
 
 use crate::{
     AttachOptions, Container, Engine, Exec, ExecConfig, State, Streams,
@@ -17,10 +15,14 @@ use crate::{
     error::{Error, Kind, Result},
     handle::Handle,
     locked, names,
+    run::LOST,
     spec::{capabilities, default_capabilities, override_env},
+    stop::unless_ended,
     user,
 };
 
+/// A session that nobody has started for so long will not be started.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 /// Ended sessions that are remembered of one container.
 const REMEMBERED: usize = 128;
 /// Most sessions of one container, running or not, that a client can pin (rule R13).
@@ -33,7 +35,7 @@ pub(crate) struct Session {
     id: String,
     created: Timestamp,
     config: ExecConfig,
-    progress: Mutex<Progress>,
+    progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +48,9 @@ enum Progress {
 
 impl Engine {
     /// Prepares a session; it runs by [`Engine::exec_start`].
-    pub fn exec_create(&self, key: &str, config: ExecConfig) -> Result<String> {
+    pub async fn exec_create(&self, key: &str, config: ExecConfig) -> Result<String> {
         let handle = self.0.containers.find(key)?;
-        let container = handle.now();
+        let container = handle.settled().await;
         running(&container)?;
         if config.command.first().is_none_or(String::is_empty) {
             return Err(Error::new(Kind::Invalid, "No exec command specified"));
@@ -67,7 +69,7 @@ impl Engine {
             id: id.clone(),
             created: Timestamp::now(),
             config,
-            progress: Mutex::new(Progress::Created),
+            progress: watch::Sender::new(Progress::Created),
         };
         self.remember_session(session)?;
         self.0.events.container(&container, &action, &[("execID", id.clone())]);
@@ -78,19 +80,27 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, attach: Option<AttachOptions>) -> Result<Option<Streams>> {
         let session = self.session(id)?;
         let handle = self.0.containers.find(&session.container)?;
+        let _entering = handle.freezing.read().await;
         let container = handle.now();
         running(&container)?;
-        {
-            let mut progress = locked(&session.progress);
-            if *progress != Progress::Created {
-                return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
+        let mut first = false;
+        session.progress.send_if_modified(|progress| {
+            first = *progress == Progress::Created;
+            if first {
+                *progress = Progress::Starting;
             }
-            *progress = Progress::Starting;
+            first
+        });
+        if !first {
+            return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
+        let outcome = outcome.map_err(as_the_callers_fault);
+        let outcome = unless_ended(&handle, container.state.pid(), outcome).await;
         if let Err(error) = &outcome {
-            let code = if error.message.contains("permission denied") { 126 } else { 127 };
-            *locked(&session.progress) = Progress::Ended { pid: 0, code };
+            let missing = ["executable file not found", "no such file or directory"];
+            let code = if missing.iter().any(|words| error.message.contains(words)) { 127 } else { 126 };
+            session.progress.send_replace(Progress::Ended { pid: 0, code });
         }
         outcome
     }
@@ -110,22 +120,26 @@ impl Engine {
             attach: attach.map(Into::into),
         };
         let mut line = self.line(&container.id).await?;
-        let Reply::Exec { pid } = line.ask(&request).await.map_err(as_the_callers_fault)? else {
+        let Reply::Exec { pid } = line.ask(&request).await? else {
             return Err(Error::internal("the shim answers out of turn"));
         };
-        {
-            let mut progress = locked(&session.progress);
-            // A short one may have ended, and been noted, before this reply was read.
-            if *progress == Progress::Starting {
+        // A short one may have ended, and been noted, before this reply was read.
+        session.progress.send_if_modified(|progress| {
+            let runs = *progress == Progress::Starting;
+            if runs {
                 *progress = Progress::Running { pid };
                 handle.change(|container| container.execs.push(session.id.clone()));
             }
-        }
+            runs
+        });
         let action = format!("exec_start: {}", session.config.command.join(" "));
         self.0.events.container(container, &action, &[("execID", session.id.clone())]);
         Ok(attach.map(|options| {
             let (streams, attachment) = channels(session.config.tty, options);
-            line.pump(attachment.output, attachment.input);
+            let mut ends = session.progress.subscribe();
+            line.pump(attachment.output, attachment.input, async move {
+                let _ = ends.wait_for(|progress| matches!(progress, Progress::Ended { .. })).await;
+            });
             streams
         }))
     }
@@ -176,18 +190,19 @@ impl Engine {
     /// Sets the size of a session's terminal.
     pub async fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
         let session = self.session(id)?;
-        let Progress::Running { .. } = *locked(&session.progress) else {
+        let Progress::Running { .. } = *session.progress.borrow() else {
             return Err(Error::new(Kind::Conflict, format!("exec session {id} is not running")));
         };
         let size = spec::ConsoleSize { height: rows, width: columns };
         let request = Request::Resize { session: Some(session.id.clone()), size };
-        expect_done(&self.line(&session.container).await?.ask(&request).await?)
+        let handle = self.0.containers.find(&session.container)?;
+        expect_done(&self.ask(&handle, &request).await?)
     }
 
     /// A session as it is now.
     pub fn exec_inspect(&self, id: &str) -> Result<Exec> {
         let session = self.session(id)?;
-        let (running, pid, exit_code) = match *locked(&session.progress) {
+        let (running, pid, exit_code) = match *session.progress.borrow() {
             Progress::Created | Progress::Starting => (false, 0, None),
             Progress::Running { pid } => (true, pid, None),
             Progress::Ended { pid, code } => (false, pid, Some(code)),
@@ -201,7 +216,18 @@ impl Engine {
         found.ok_or_else(|| Error::new(Kind::NotFound, format!("No such exec instance: {id}")))
     }
 
-    /// Keeps a session, and lets go of the container's oldest ended ones.
+    /// The shim has gone: what it has not told of its sessions, nobody will.
+    pub(crate) fn end_sessions(&self, container: &str) {
+        for session in locked(&self.0.execs).values().filter(|session| session.container == container) {
+            session.progress.send_modify(|progress| {
+                if let Progress::Running { pid } = *progress {
+                    *progress = Progress::Ended { pid, code: LOST };
+                }
+            });
+        }
+    }
+
+    /// Keeps a session, and lets go of the container's oldest that are over.
     fn remember_session(&self, session: Session) -> Result<()> {
         let mut all = locked(&self.0.execs);
         let of_container = || all.values().filter(|other| other.container == session.container);
@@ -210,8 +236,14 @@ impl Engine {
                 format!("container {} has {MOST} exec sessions: wait until some end", session.container);
             return Err(Error::new(Kind::Unavailable, message));
         }
+        let over = |other: &Session| match *other.progress.borrow() {
+            Progress::Ended { .. } => true,
+            // Its client has vanished between create and start.
+            Progress::Created => Timestamp::now().duration_since(other.created) > ABANDONED,
+            Progress::Starting | Progress::Running { .. } => false,
+        };
         let mut ended: Vec<(Timestamp, String)> = of_container()
-            .filter(|other| matches!(*locked(&other.progress), Progress::Ended { .. }))
+            .filter(|other| over(other))
             .map(|other| (other.created, other.id.clone()))
             .collect();
         ended.sort();
@@ -229,7 +261,7 @@ impl Engine {
             Some(exit) => Progress::Ended { pid: told.pid, code: exit.code },
         };
         if let Ok(known) = self.session(&told.id) {
-            *locked(&known.progress) = progress;
+            known.progress.send_replace(progress);
             return;
         }
         let (container, id, config) = (handle.id.clone(), told.id.clone(), ExecConfig::default());
@@ -238,15 +270,16 @@ impl Engine {
             id,
             created: Timestamp::now(),
             config,
-            progress: Mutex::new(progress),
+            progress: watch::Sender::new(progress),
         });
     }
 
     pub(crate) fn exec_ended(&self, handle: &Handle, id: &str, exit: Exit) {
         if let Ok(session) = self.session(id) {
-            let mut progress = locked(&session.progress);
-            let pid = if let Progress::Running { pid } = *progress { pid } else { 0 };
-            *progress = Progress::Ended { pid, code: exit.code };
+            session.progress.send_modify(|progress| {
+                let pid = if let Progress::Running { pid } = *progress { pid } else { 0 };
+                *progress = Progress::Ended { pid, code: exit.code };
+            });
         }
         handle.change(|container| container.execs.retain(|running| running != id));
         let more = [("execID", id.to_owned()), ("exitCode", exit.code.to_string())];
@@ -266,7 +299,7 @@ fn running(container: &Container) -> Result<()> {
 }
 
 /// A command that is not there, or cannot be executed, is for the caller to mend.
-fn as_the_callers_fault(error: Error) -> Error {
+pub(crate) fn as_the_callers_fault(error: Error) -> Error {
     let words =
         ["executable file not found", "no such file or directory", "permission denied", "is a directory"];
     let theirs = words.iter().any(|word| error.message.contains(word));

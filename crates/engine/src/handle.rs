@@ -1,16 +1,19 @@
 //! One container in memory: what is published of it, and who may change it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicI32};
 
 use jiff::Timestamp;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
 use store::{Durability, Table};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{MutexGuard, mpsc, watch};
 use trace::Timeline;
 
 use crate::{
-    AttachOptions, Config, Container, Frame, Input, LastRun, State, error::Result, locked, state::Event,
+    AttachOptions, Config, Container, Frame, Input, LastRun, State,
+    error::{Error, Kind, Result},
+    locked,
+    state::Event,
 };
 
 /// Container records.
@@ -34,6 +37,8 @@ pub(crate) struct Published {
     pub(crate) container: Arc<Container>,
     /// How often it has ended since the daemon started.
     pub(crate) exits: u64,
+    /// The exit code of the last of those: a start in between clears what the container says.
+    pub(crate) code: i32,
     pub(crate) gone: bool,
 }
 
@@ -51,10 +56,15 @@ pub(crate) struct Handle {
     pub(crate) id: String,
     pub(crate) chain: Vec<Digest>,
     published: watch::Sender<Published>,
-    /// Held by the verb that is at work.
+    /// Held by the verb that is at work; see [`Handle::hold`].
     pub(crate) verb: tokio::sync::Mutex<()>,
+    /// Held by all who enter the container by its runtime, or by the one who freezes it: whoever entered a frozen
+    /// one would hang there.
+    pub(crate) freezing: tokio::sync::RwLock<()>,
     /// Held as long as a shim lives, so that a start waits for the end of the one before.
     pub(crate) shim: Arc<tokio::sync::Mutex<()>>,
+    /// That shim's process; 0 without one.
+    pub(crate) shim_pid: AtomicI32,
     pub(crate) waiting: Mutex<Vec<Attachment>>,
     /// Held while the record is written or taken away; whether it is gone for good.
     pub(crate) forgotten: Mutex<bool>,
@@ -65,22 +75,44 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(container: Container, chain: Vec<Digest>) -> Self {
         let id = container.id.clone();
-        let first = Published { container: Arc::new(container), exits: 0, gone: false };
+        let first = Published { container: Arc::new(container), exits: 0, code: 0, gone: false };
         Self {
             id,
             chain,
             published: watch::Sender::new(first),
             verb: tokio::sync::Mutex::default(),
+            freezing: tokio::sync::RwLock::default(),
             shim: Arc::default(),
+            shim_pid: AtomicI32::new(0),
             waiting: Mutex::default(),
             forgotten: Mutex::default(),
             creation: Mutex::default(),
         }
     }
 
+    /// Waits for the verb before; after a removal there is nothing left to hold.
+    pub(crate) async fn hold(&self, key: &str) -> Result<MutexGuard<'_, ()>> {
+        let guard = self.verb.lock().await;
+        if self.published.borrow().gone {
+            return Err(Error::new(Kind::NotFound, format!("No such container: {key}")));
+        }
+        Ok(guard)
+    }
+
     /// The container as it is now.
     pub(crate) fn now(&self) -> Arc<Container> {
         self.published.borrow().container.clone()
+    }
+
+    /// The container once a start that may be under way is through: its process may speak, and its clients act on
+    /// that, before the start is answered and published.
+    pub(crate) async fn settled(&self) -> Arc<Container> {
+        let now = self.now();
+        if now.state.pid().is_some() {
+            return now;
+        }
+        drop(self.verb.lock().await);
+        self.now()
     }
 
     /// Follows it from now on.
@@ -105,8 +137,11 @@ impl Handle {
                 let mut container = Container::clone(&published.container);
                 container.state = next;
                 change(&mut container);
+                if event == Event::Exited {
+                    published.exits += 1;
+                    published.code = container.last.exit_code;
+                }
                 published.container = Arc::new(container);
-                published.exits += u64::from(event == Event::Exited);
                 true
             }
             Err(error) => {

@@ -9,6 +9,7 @@ pub mod state;
 
 mod attach;
 mod create;
+mod directories;
 mod embedded;
 mod events;
 mod exec;

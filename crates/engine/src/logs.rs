@@ -9,16 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::Deserialize;
-use tokio::{
-    net::unix::pipe,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     Engine, LogLine, LogQuery, blocking,
     config::Log,
+    directories::Listener,
     error::{Error, Kind, Result},
     handle::Published,
 };
@@ -52,7 +49,8 @@ impl Engine {
         };
         let files = *max_files;
         let (sink, lines) = mpsc::channel(IN_FLIGHT);
-        let follow = query.follow.then(|| handle.follow());
+        // Watching begins before reading, so that nothing is written unseen in between.
+        let follow = if query.follow { Some((handle.follow(), self.listen(key, &path)?)) } else { None };
         tokio::spawn(async move {
             let failed = sink.clone();
             if let Err(error) = deliver(path, files, query, follow, sink).await {
@@ -61,20 +59,27 @@ impl Engine {
         });
         Ok(lines)
     }
+
+    fn listen(&self, key: &str, path: &Path) -> Result<Listener> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        self.0.directories.listen(directory).map_err(|error| match error.kind() {
+            // It has just been removed.
+            io::ErrorKind::NotFound => Error::new(Kind::NotFound, format!("No such container: {key}")),
+            _ => Error::at("watch", directory, &error),
+        })
+    }
 }
 
 async fn deliver(
     path: PathBuf,
     files: u32,
     query: LogQuery,
-    follow: Option<watch::Receiver<Published>>,
+    follow: Option<(watch::Receiver<Published>, Listener)>,
     sink: Sink,
 ) -> Result<()> {
     let mut reader = Reader { path, query, partial: Vec::new(), current: None };
-    // Watching begins before reading, so that nothing is written unseen in between.
-    let watcher = follow.as_ref().map(|_| Watcher::new(&reader.path)).transpose()?;
     reader = on_thread(reader, &sink, move |reader, sink| reader.read_kept(files, sink)).await?;
-    let (Some(mut follow), Some(watcher)) = (follow, watcher) else {
+    let Some((mut follow, mut listener)) = follow else {
         return Ok(());
     };
     loop {
@@ -84,7 +89,7 @@ async fn deliver(
             return Ok(());
         }
         tokio::select! {
-            changed = watcher.changed() => changed?,
+            () = listener.changed() => {}
             _ = follow.changed() => {}
             () = sink.closed() => return Ok(()),
         }
@@ -241,31 +246,6 @@ fn tail_start(file: &mut File, wanted: u64) -> io::Result<(u64, u64)> {
         end = start;
     }
     Ok((0, if length > 0 { found + 1 } else { 0 }))
-}
-
-/// Wakes when a log file is written to, or is put in another's place. Costs nothing in between.
-///
-/// To tokio an inotify queue is a pipe: it is polled and read as one.
-struct Watcher(pipe::Receiver);
-
-impl Watcher {
-    fn new(path: &Path) -> Result<Self> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        let watch = || {
-            let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            inotify::add_watch(&queue, directory, what)?;
-            pipe::Receiver::from_owned_fd_unchecked(queue)
-        };
-        Ok(Self(watch().map_err(|error| Error::at("watch", directory, &error))?))
-    }
-
-    async fn changed(&self) -> Result<()> {
-        self.0.readable().await.map_err(Error::internal)?;
-        let mut buffer = [0; 4096];
-        while matches!(self.0.try_read(&mut buffer), Ok(1..)) {}
-        Ok(())
-    }
 }
 
 #[cfg(test)]

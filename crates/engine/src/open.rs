@@ -5,7 +5,8 @@ use std::{
     fs, io,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
 };
 
 use image::Images;
@@ -14,11 +15,13 @@ use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, 
 use shim::protocol::{self, Exit, Request};
 use snapshot::Driver;
 use store::{Damaged, Durability, Store, Table};
+use tokio::sync::OwnedMutexGuard;
 use trace::Timeline;
 
 use crate::{
     Container, Engine, Files, Options, State,
     config::Log,
+    directories::Directories,
     error::{Error, Kind, Result},
     events::Events,
     exec::Session,
@@ -26,6 +29,7 @@ use crate::{
     host::Host,
     locked, names,
     registry::Registry,
+    run::LOST,
     shim::Line,
 };
 
@@ -42,11 +46,13 @@ const ENGINE: Table = Table { name: "engine", version: 1 };
 const COPY: &str = "record.json";
 /// Docker's exit code for what a reboot ended.
 const ENDED_BY_REBOOT: i32 = 255;
-const LOST: i32 = 137;
 /// For a shim to answer when the engine opens.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(10);
+/// How a socket says that nobody listens at it.
+const NOBODY: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
 const LOCK_TRIES: u32 = 25;
-const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all clones of an [`Engine`] share.
 #[derive(Debug)]
@@ -58,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) containers: Registry,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
     pub(crate) events: Events,
+    pub(crate) directories: Directories,
     /// The last few starts, newest last, also of containers that are gone.
     pub(crate) timelines: Mutex<VecDeque<(String, Timeline)>>,
     pub(crate) host: Host,
@@ -84,6 +91,7 @@ impl Engine {
             warnings: warnings(&store, &images, &damaged),
             host: Host::look(),
             events: Events::new(),
+            directories: Directories::new().map_err(Error::internal)?,
             containers: Registry::default(),
             execs: Mutex::default(),
             timelines: Mutex::default(),
@@ -139,53 +147,77 @@ impl Engine {
             tracing::error!("container {id}: {error}; it is left as it is");
             return;
         }
-        let directory = self.bundle(&id);
         let (kept, container) = (record.state.clone(), self.container(id, &record));
         let handle = Arc::new(Handle::new(container, record.chain));
         inner.containers.insert(handle.clone());
-        match tokio::time::timeout(PATIENCE, self.find_shim(&handle.id)).await {
-            Ok(Found::Running(line, state)) => self.resume(&handle, line, *state).await,
-            Ok(Found::Unstarted) => drop(fs::remove_dir_all(&directory)),
-            Ok(Found::Nobody) => self.settle(&handle, &kept, &directory).await,
-            Err(_) => {
-                tracing::error!("container {}: its shim does not answer; it is left as it is", handle.id);
-            }
+        let guard = handle.shim.clone().lock_owned().await;
+        if let Ok(found) = tokio::time::timeout(PATIENCE, self.find_shim(&handle)).await {
+            return self.take_up(&handle, found, &kept, guard).await;
         }
-        self.forget_if_over(&handle).await;
+        let shim = handle.shim_pid.load(Ordering::Relaxed);
+        tracing::error!(
+            "container {}: its shim (process {shim}) does not answer; going on without",
+            handle.id
+        );
+        // Its process lives with its shim, so what was known of it is still so.
+        handle.change(|container| container.state.clone_from(&kept));
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let found = engine.find_shim(&handle).await;
+            engine.take_up(&handle, found, &kept, guard).await;
+        });
     }
 
-    async fn find_shim(&self, id: &str) -> Found {
-        let Ok(mut line) = self.line(id).await else { return Found::Nobody };
-        if let Ok(state) = line.ask_state(&Request::State).await
-            && state.started_at.is_some()
-        {
-            return match line.ask_state(&Request::Watch).await {
-                Ok(state) => Found::Running(line, state.into()),
-                Err(_) => Found::Nobody, // It has just ended.
-            };
+    async fn take_up(&self, handle: &Arc<Handle>, found: Found, kept: &State, guard: OwnedMutexGuard<()>) {
+        match found {
+            Found::Running(line, state) => return self.resume(handle, line, &state, guard),
+            Found::Unstarted => drop(fs::remove_dir_all(self.bundle(&handle.id))),
+            Found::Nobody => self.settle(handle, kept, &self.bundle(&handle.id)).await,
         }
-        // It is still being created, or waits for a start that the dead daemon will not send any more.
-        match self.line(id).await {
-            Ok(mut line) => {
-                let _ = line.ask(&Request::Discard).await;
-                Found::Unstarted
+        handle.shim_pid.store(0, Ordering::Relaxed);
+        drop(guard);
+        self.forget_if_over(handle).await;
+    }
+
+    /// However long its shim takes to answer.
+    async fn find_shim(&self, handle: &Handle) -> Found {
+        let directory = self.bundle(&handle.id);
+        loop {
+            match Line::connect(&directory).await {
+                Ok(mut line) => {
+                    handle.shim_pid.store(line.peer(), Ordering::Relaxed);
+                    let state = line.ask_state_for_ever(&Request::State).await;
+                    if state.as_ref().is_ok_and(|state| state.started_at.is_some()) {
+                        if let Ok(state) = line.ask_state_for_ever(&Request::Watch).await {
+                            return Found::Running(line, state.into());
+                        }
+                    } else if state.is_ok() && line.ask(&Request::Discard).await.is_ok() {
+                        // It waited for a start that the dead daemon will not send any more.
+                        line.farewell().await;
+                        return Found::Unstarted;
+                    }
+                }
+                Err(error) if NOBODY.contains(&error.kind()) => return Found::Nobody,
+                // More clients wait for it than its socket holds.
+                Err(_) => {}
             }
-            Err(_) => Found::Nobody,
+            // It is about to be started, or to end.
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
     /// No shim is there: it ended in order, was lost, or the machine was restarted.
     async fn settle(&self, handle: &Arc<Handle>, kept: &State, directory: &Path) {
+        if self.runtime_root().join(&handle.id).exists() {
+            self.clear_runtime(&handle.id).await;
+        }
         let exit = exit_record(directory);
         let was_running = kept.pid().is_some();
         let last = match exit {
             Some(exit) => {
                 Some((exit.code, Timestamp::from_nanosecond(exit.at.into()).ok(), exit.oom_killed, ""))
             }
-            None if directory.exists() && was_running => {
-                self.clear_runtime(&handle.id).await;
-                Some((LOST, None, false, "its shim was lost"))
-            }
+            None if directory.exists() && was_running => Some((LOST, None, false, "its shim was lost")),
             None if was_running => Some((ENDED_BY_REBOOT, None, false, "")),
             None => None,
         };

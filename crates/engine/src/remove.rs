@@ -6,7 +6,7 @@ use crate::{
     Engine,
     error::{Error, Kind, Result},
     handle::{CONTAINERS, Handle, durability},
-    locked,
+    locked, signal,
     state::Event,
 };
 
@@ -14,11 +14,12 @@ impl Engine {
     /// Removes a container; one that runs only by `force`.
     pub async fn remove(&self, key: &str, force: bool) -> Result<()> {
         let handle = self.0.containers.find(key)?;
-        let _verb = handle.verb.lock().await;
-        let container = handle.now();
-        if handle.follow().borrow().gone {
-            return Err(Error::new(Kind::NotFound, format!("No such container: {key}")));
+        if force && handle.verb.try_lock().is_err() && handle.now().state.pid().is_some() {
+            // A stop that waits for a patient container need not wait any longer.
+            let _ = self.signal(&handle, signal::KILL).await;
         }
+        let _verb = handle.hold(key).await?;
+        let container = handle.now();
         if container.state.pid().is_some() {
             if !force {
                 let message = format!(

@@ -1,6 +1,6 @@
 //! The engine's end of the line to a shim: tokio around the types of [`shim::protocol`].
 
-use std::{io, os::fd::AsRawFd, path::Path};
+use std::{io, os::fd::AsRawFd, path::Path, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use shim::protocol::{Event, MAX_FRAME, MAX_MESSAGE, Reply, Request, STDERR, STDIN, STDOUT, State};
@@ -15,6 +15,31 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
+/// For a shim to end, once it has said its last word.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// For the end of a process to be noted once its output has ended.
+const NOTED: Duration = Duration::from_secs(2);
+/// For `RUNTIME create`, with all that it mounts and its hooks.
+const CREATE: Duration = Duration::from_mins(1);
+
+/// What a request is called, and how long its answer may take. What a shim does by itself it does at once, for it
+/// has no thread that could wait; the rest is a call of the runtime, which gives up after 10 s where it waits.
+fn patience(request: &Request) -> (&'static str, Duration) {
+    let (name, seconds) = match request {
+        Request::State => ("state", 3),
+        Request::Watch => ("watch", 3),
+        Request::Attach { .. } => ("attach", 3),
+        Request::Resize { .. } => ("resize", 3),
+        Request::Signal { .. } => ("signal", 3),
+        Request::Pause => ("pause", 12),
+        Request::Resume => ("resume", 12),
+        Request::Discard => ("discard", 12),
+        Request::Start => ("start", 30),
+        Request::Exec { .. } => ("exec", 30),
+    };
+    (name, Duration::from_secs(seconds))
+}
+
 /// A connection that carries messages.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -27,6 +52,11 @@ impl Line {
         Self { stream, buffer: BytesMut::new() }
     }
 
+    /// The shim's process; 0 if the kernel does not tell.
+    pub(crate) fn peer(&self) -> i32 {
+        self.stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default()
+    }
+
     /// Connects to the shim of the bundle `directory`. Its path may be longer than a socket address holds (108
     /// bytes), so the address goes through an open descriptor.
     pub(crate) async fn connect(directory: &Path) -> io::Result<Self> {
@@ -36,14 +66,21 @@ impl Line {
         Ok(Self::new(UnixStream::connect(address).await?))
     }
 
-    /// One request, one reply; an error reply becomes an error.
+    /// One request, one reply; an error reply becomes an error. No answer in time is [`Kind::Unavailable`].
     pub(crate) async fn ask(&mut self, request: &Request) -> Result<Reply> {
+        let (name, patience) = patience(request);
+        let peer = self.peer();
+        in_time(name, patience, peer, self.ask_for_ever(request)).await
+    }
+
+    /// The same, however long it takes.
+    async fn ask_for_ever(&mut self, request: &Request) -> Result<Reply> {
         self.send(request).await.map_err(|error| lost(&error))?;
         self.reply().await
     }
 
     /// The next reply.
-    pub(crate) async fn reply(&mut self) -> Result<Reply> {
+    async fn reply(&mut self) -> Result<Reply> {
         let message = self.receive().await.map_err(|error| lost(&error))?;
         let message =
             message.ok_or_else(|| Error::new(Kind::Internal, "the container's shim ended unexpectedly"))?;
@@ -58,19 +95,23 @@ impl Line {
 
     /// A request that is answered by a state.
     pub(crate) async fn ask_state(&mut self, request: &Request) -> Result<State> {
-        self.send(request).await.map_err(|error| lost(&error))?;
-        self.reply_state().await
+        self.ask(request).await.and_then(state_of)
     }
 
-    /// The next reply, which must be a state.
-    pub(crate) async fn reply_state(&mut self) -> Result<State> {
-        match self.reply().await? {
-            Reply::State(state) => Ok(*state),
-            other => Err(Error::new(
-                Kind::Internal,
-                format!("the container's shim answers out of turn: {other:?}"),
-            )),
-        }
+    /// The same, however long it takes.
+    pub(crate) async fn ask_state_for_ever(&mut self, request: &Request) -> Result<State> {
+        self.ask_for_ever(request).await.and_then(state_of)
+    }
+
+    /// What a fresh shim, the process `shim`, says first: the state of what it has created.
+    pub(crate) async fn created(&mut self, shim: i32) -> Result<State> {
+        in_time("create", CREATE, shim, self.reply()).await.and_then(state_of)
+    }
+
+    /// Waits for the end of a shim that has failed: until then its directory is not free for another.
+    pub(crate) async fn farewell(mut self) {
+        let gone = async { while let Ok(Some(_)) = self.receive().await {} };
+        let _ = tokio::time::timeout(FAREWELL, gone).await;
     }
 
     /// The next event of a watch; none when the shim has gone.
@@ -108,11 +149,21 @@ impl Line {
         }
     }
 
-    /// Joins the streams that this connection carries from now on to a pair of channels, until one side ends.
-    pub(crate) fn pump(self, output: mpsc::Sender<Frame>, input: mpsc::Receiver<Input>) {
-        let Self { stream, buffer } = self;
+    /// Joins the streams that this connection carries from now on to a pair of channels, until one side ends. The
+    /// client sees the end of output only after `noted`: how the process ended must be known by then, since clients
+    /// ask for it next.
+    pub(crate) fn pump(
+        self,
+        output: mpsc::Sender<Frame>,
+        input: mpsc::Receiver<Input>,
+        noted: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Self { stream, buffer, .. } = self;
         let (reader, writer) = stream.into_split();
-        let reading = tokio::spawn(pump_output(reader, buffer, output));
+        let reading = tokio::spawn(async move {
+            pump_output(reader, buffer, &output).await;
+            let _ = tokio::time::timeout(NOTED, noted).await;
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = reading => {}
@@ -125,7 +176,7 @@ impl Line {
 async fn pump_output(
     mut reader: tokio::net::unix::OwnedReadHalf,
     mut buffer: BytesMut,
-    output: mpsc::Sender<Frame>,
+    output: &mpsc::Sender<Frame>,
 ) {
     loop {
         while let Some(frame) = next_frame(&mut buffer) {
@@ -177,6 +228,29 @@ async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mps
     }
     // Output may still be wanted: hold the connection until the other direction ends.
     std::future::pending::<()>().await;
+}
+
+fn state_of(reply: Reply) -> Result<State> {
+    match reply {
+        Reply::State(state) => Ok(*state),
+        other => Err(Error::internal(format!("the container's shim answers out of turn: {other:?}"))),
+    }
+}
+
+async fn in_time<T>(
+    name: &str,
+    patience: Duration,
+    shim: i32,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+        let seconds = patience.as_secs();
+        let message = format!(
+            "the container's shim (process {shim}) has not answered `{name}` within {seconds} s: it is stopped, or \
+             the host is overloaded"
+        );
+        Err(Error::new(Kind::Unavailable, message))
+    })
 }
 
 fn lost(error: &io::Error) -> Error {

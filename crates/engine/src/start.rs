@@ -4,12 +4,14 @@ use std::{
     fs, io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use oci::spec;
+use rustix::process::{Pid, Signal, kill_process};
 use shim::protocol::{self, Reply, Request};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::OwnedMutexGuard};
 use trace::Room;
 
 use crate::{
@@ -30,6 +32,9 @@ use crate::{
 const RUNTIME_DIRECTORIES: [&str; 5] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"];
 
+/// For the shim of the run before to end; its runtime gives up after 10 s.
+const TIDYING: Duration = Duration::from_secs(12);
+
 /// An OCI runtime.
 pub(crate) struct Runtime {
     program: PathBuf,
@@ -41,21 +46,30 @@ impl Engine {
     /// Starts a container that does not run. Fails with [`Kind::NotModified`] if it does.
     pub async fn start(&self, key: &str) -> Result<()> {
         let handle = self.0.containers.find(key)?;
-        let _verb = handle.verb.lock().await;
-        let outcome = self.start_held(&handle).await;
-        if let Err(error) = &outcome
-            && error.kind != Kind::NotModified
-        {
-            self.start_failed(&handle, error);
-        }
-        outcome
+        let _verb = handle.hold(key).await?;
+        self.start_held(&handle).await
     }
 
     /// The same, by a verb that already holds the container.
     pub(crate) async fn start_held(&self, handle: &Arc<Handle>) -> Result<()> {
         startable(&handle.now().state)?;
         // The shim of the last run may still be tidying up.
-        drop(handle.shim.lock().await);
+        let guard = tokio::time::timeout(TIDYING, handle.shim.clone().lock_owned()).await.map_err(|_| {
+            let (seconds, shim) = (TIDYING.as_secs(), handle.shim_pid.load(Ordering::Relaxed));
+            let message = format!(
+                "container {}: the shim of its last run (process {shim}) has not ended within {seconds} s",
+                handle.id
+            );
+            Error::new(Kind::Unavailable, message)
+        })?;
+        let outcome = self.begin(handle, guard).await;
+        if let Err(error) = &outcome {
+            self.start_failed(handle, error);
+        }
+        outcome
+    }
+
+    async fn begin(&self, handle: &Arc<Handle>, guard: OwnedMutexGuard<()>) -> Result<()> {
         let container = handle.now();
         let mut undo = Undo::default();
         let mut steps = Recorder::start();
@@ -70,7 +84,7 @@ impl Engine {
         timeline.join(steps.timeline);
         timeline.join(state.timeline.clone());
         self.keep_timeline(&container.id, timeline);
-        self.resume(handle, line, state).await;
+        self.resume(handle, line, &state, guard);
         self.0.events.container(&container, "start", &[]);
         Ok(())
     }
@@ -103,15 +117,22 @@ impl Engine {
         directory: &Path,
         steps: &mut Recorder,
     ) -> Result<(Line, protocol::State)> {
-        let mut line = self.spawn_shim(directory)?;
+        let (mut line, shim) = self.spawn_shim(directory)?;
         // A failing shim has taken back whatever it and the runtime made before it answers.
-        let created = line.reply_state().await.map_err(in_dockers_words).map_err(for_the_caller)?;
+        let created = match line.created(shim).await {
+            Ok(created) => created,
+            Err(error) => {
+                self.end_failed(&handle.id, line, shim, &error).await;
+                return Err(crate::exec::as_the_callers_fault(in_dockers_words(error)));
+            }
+        };
         let details = vec![("shim", created.shim_pid.to_string()), ("pid", created.pid.to_string())];
         steps.step(Room::Engine, "start shim", details);
         let released = self.release(handle, directory, &mut line).await;
         steps.step(Room::Engine, "release the process", Vec::new());
         if released.is_err() {
             let _ = line.ask(&Request::Discard).await;
+            line.farewell().await;
         }
         released.map_err(in_dockers_words)
     }
@@ -128,6 +149,17 @@ impl Engine {
         watch.ask_state(&Request::Watch).await?;
         let state = line.ask_state(&Request::Start).await?;
         Ok((watch, state))
+    }
+
+    /// Nothing of a failed shim may get into the way of the next start.
+    async fn end_failed(&self, id: &str, line: Line, shim: i32, error: &Error) {
+        if let (Kind::Unavailable, Some(shim)) = (error.kind, Pid::from_raw(shim)) {
+            let _ = kill_process(shim, Signal::KILL);
+        }
+        line.farewell().await;
+        if self.runtime_root().join(id).exists() {
+            self.clear_runtime(id).await;
+        }
     }
 
     /// Docker keeps why in the container, as an exit code too, and removes it if it was to vanish.
@@ -228,7 +260,7 @@ impl Engine {
             id: container.id.clone(),
             runtime: runtime.program.clone(),
             runtime_args: Vec::new(),
-            runtime_root: self.0.options.exec_root.join("runtime"),
+            runtime_root: self.runtime_root(),
             runtime_traces: runtime.own,
             root,
             stdin: container.config.open_stdin,
@@ -239,7 +271,7 @@ impl Engine {
         Ok(directory)
     }
 
-    fn spawn_shim(&self, directory: &Path) -> Result<Line> {
+    fn spawn_shim(&self, directory: &Path) -> Result<(Line, i32)> {
         let program = &self.0.options.shim;
         let failed = |error: io::Error| Error::at("start", program, &error);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
@@ -252,10 +284,11 @@ impl Engine {
             .process_group(0)
             .spawn()
             .map_err(failed)?;
+        let pid = child.id().unwrap_or_default() as i32;
         // Dropped, not forgotten: tokio reaps it if it ends while the daemon lives.
         drop(child);
         ours.set_nonblocking(true).map_err(failed)?;
-        Ok(Line::new(UnixStream::from_std(ours).map_err(failed)?))
+        Ok((Line::new(UnixStream::from_std(ours).map_err(failed)?), pid))
     }
 
     /// Joins whoever attached before there was a process; nothing is written before `Start`, so nothing is missed.
@@ -267,7 +300,7 @@ impl Engine {
                 .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
             let streams = attachment.options.into();
             match line.ask(&Request::Attach { session: None, streams }).await? {
-                Reply::Done => line.pump(attachment.output, attachment.input),
+                Reply::Done => line.pump(attachment.output, attachment.input, std::future::ready(())),
                 other => {
                     return Err(Error::internal(format!("the shim answers out of turn: {other:?}")));
                 }
@@ -284,12 +317,6 @@ fn in_dockers_words(error: Error) -> Error {
         .iter()
         .fold(error.message, |message, words| message.replace(words, &words.to_lowercase()));
     Error { message: lowered, ..error }
-}
-
-/// A command that is not there, or cannot be executed, is for the caller to mend, as in Docker.
-fn for_the_caller(error: Error) -> Error {
-    let theirs = error.message.contains("exec: \"") && matches!(exit_code(&error.message), 126 | 127);
-    Error { kind: if theirs { Kind::Invalid } else { error.kind }, ..error }
 }
 
 fn startable(state: &State) -> Result<()> {

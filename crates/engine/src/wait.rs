@@ -27,12 +27,14 @@ impl Waiting {
     pub async fn done(mut self) -> Waited {
         let Self { exits, what, .. } = self;
         let over = |seen: &Published| match what {
-            WaitFor::NotRunning => seen.gone || seen.container.state.pid().is_none(),
+            WaitFor::NotRunning => seen.gone || seen.exits > exits || seen.container.state.pid().is_none(),
             WaitFor::NextExit => seen.gone || seen.exits > exits,
             WaitFor::Removed => seen.gone,
         };
         // An error means that it was forgotten; its last state is still here.
         let _ = self.follow.wait_for(over).await;
-        Waited { code: self.follow.borrow().container.last.exit_code, error: None }
+        let seen = self.follow.borrow();
+        let code = if seen.exits > exits { seen.code } else { seen.container.last.exit_code };
+        Waited { code, error: None }
     }
 }
