@@ -148,7 +148,8 @@ impl Caller {
 
     /// What is known of a container now; none if there is none (or no daemon).
     fn inspect(&self, key: &str) -> Option<Value> {
-        let (status, body) = self.ask("GET", &format!("/containers/{key}/json"), &Value::Null, &[200, 404])?;
+        let (status, body) =
+            self.ask("GET", &format!("/containers/{key}/json"), &Value::Null, &[200, 404])?;
         (status == 200).then(|| serde_json::from_str(&body).expect("inspect is JSON"))
     }
 
@@ -225,7 +226,10 @@ impl Caller {
                 let ended = now["ExitCode"].as_u64();
                 let well = ended == Some(code) && (detach || said.contains(&format!("token-{code}")));
                 // Ended with its container, before or after its beginning.
-                assert!(well || matches!(ended, Some(126 | 127 | 137)), "exec of {code}: {said:?}, then {now}");
+                assert!(
+                    well || matches!(ended, Some(126 | 127 | 137)),
+                    "exec of {code}: {said:?}, then {now}"
+                );
                 return;
             }
             // A paused container's sessions do not end.
@@ -395,8 +399,8 @@ fn eight_clients_and_a_daemon_that_dies() {
             thread::sleep(Duration::from_millis(20));
         }
     };
-    for _ in 0..3 {
-        rest(part);
+    for _ in 0..(seconds / 5).max(1) {
+        rest(Duration::from_secs(3));
         storm.kills.fetch_add(1, Ordering::SeqCst);
         engine.kill_daemon();
         engine.start_daemon();
@@ -502,7 +506,8 @@ fn abandoned_exec_sessions_leave_nothing() {
         let session = made["Id"].as_str().unwrap_or_else(|| panic!("{made}"));
         if round % 2 == 0 {
             let mut stream = UnixStream::connect(engine.socket()).expect("connect");
-            let start = "Upgrade: tcp\r\nConnection: Upgrade\r\nContent-Type: application/json\r\nContent-Length: 2";
+            let start =
+                "Upgrade: tcp\r\nConnection: Upgrade\r\nContent-Type: application/json\r\nContent-Length: 2";
             write!(stream, "POST /exec/{session}/start HTTP/1.1\r\nHost: e2e\r\n{start}\r\n\r\n{{}}")
                 .expect("start");
             // Some vanish at once, some while it runs.
@@ -580,10 +585,12 @@ fn assert_quick(engine: &Engine, paths: &[&str]) {
 fn a_stopped_shim_is_its_containers_trouble_only() {
     let engine = Engine::with_busybox(Setup::default());
     let c = engine.any_client();
-    let (stuck, other) = (c.start("--name stuck busybox sleep 1000"), c.start("--name other busybox sleep 1000"));
+    let (stuck, other) =
+        (c.start("--name stuck busybox sleep 1000"), c.start("--name other busybox sleep 1000"));
     let pid = c.pid(&stuck);
     let shim = Stopped::new(shim_of(&engine, &stuck));
-    let looks = ["/containers/json", "/containers/stuck/json", "/events?since=1&until=2", "/version", "/info"];
+    let looks =
+        ["/containers/json", "/containers/stuck/json", "/events?since=1&until=2", "/version", "/info"];
     assert_quick(&engine, &looks);
     let mut stop = c.spawn("stop -t 0 stuck");
     let mut exec = c.spawn("kill -s USR1 stuck");
@@ -609,7 +616,8 @@ fn a_stopped_shim_is_its_containers_trouble_only() {
 fn adoption_does_not_wait_for_one_of_fifty() {
     let engine = Engine::with_busybox(Setup::default());
     let c = engine.any_client();
-    let ids: Vec<_> = (0..50).map(|n| c.start(&format!("--name n{n} --network none busybox sleep 1000"))).collect();
+    let ids: Vec<_> =
+        (0..50).map(|n| c.start(&format!("--name n{n} --network none busybox sleep 1000"))).collect();
     let stuck = Stopped::new(shim_of(&engine, &ids[7]));
     engine.kill_daemon();
     let started = Instant::now();

@@ -114,7 +114,9 @@ async fn ring(events: pipe::Receiver, queue: Arc<Queue>) {
                 .filter(|(of, _)| number == -1 || **of == number)
                 .filter_map(|(_, bell)| bell.upgrade())
                 .collect();
-            bells.iter().for_each(|bell| bell.rung.send_replace(()));
+            for bell in bells {
+                bell.rung.send_replace(());
+            }
         }
     }
 }

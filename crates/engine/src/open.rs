@@ -155,7 +155,10 @@ impl Engine {
             return self.take_up(&handle, found, &kept, guard).await;
         }
         let shim = handle.shim_pid.load(Ordering::Relaxed);
-        tracing::error!("container {}: its shim (process {shim}) does not answer; going on without", handle.id);
+        tracing::error!(
+            "container {}: its shim (process {shim}) does not answer; going on without",
+            handle.id
+        );
         // Its process lives with its shim, so what was known of it is still so.
         handle.change(|container| container.state.clone_from(&kept));
         let engine = self.clone();
@@ -167,7 +170,7 @@ impl Engine {
 
     async fn take_up(&self, handle: &Arc<Handle>, found: Found, kept: &State, guard: OwnedMutexGuard<()>) {
         match found {
-            Found::Running(line, state) => return self.resume(handle, line, *state, guard),
+            Found::Running(line, state) => return self.resume(handle, line, &state, guard),
             Found::Unstarted => drop(fs::remove_dir_all(self.bundle(&handle.id))),
             Found::Nobody => self.settle(handle, kept, &self.bundle(&handle.id)).await,
         }

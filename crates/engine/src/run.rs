@@ -23,7 +23,7 @@ impl Engine {
         &self,
         handle: &Arc<Handle>,
         line: Line,
-        state: ShimState,
+        state: &ShimState,
         guard: OwnedMutexGuard<()>,
     ) {
         handle.shim_pid.store(state.shim_pid, Ordering::Relaxed);
@@ -43,8 +43,8 @@ impl Engine {
             self.adopt_session(handle, session);
         }
         self.save(handle);
-        let (engine, handle) = (self.clone(), handle.clone());
-        tokio::spawn(async move { engine.follow(handle, line, state.exit, guard).await });
+        let (engine, handle, ended) = (self.clone(), handle.clone(), state.exit);
+        tokio::spawn(async move { engine.follow(handle, line, ended, guard).await });
     }
 
     async fn follow(

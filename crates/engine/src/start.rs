@@ -84,7 +84,7 @@ impl Engine {
         timeline.join(steps.timeline);
         timeline.join(state.timeline.clone());
         self.keep_timeline(&container.id, timeline);
-        self.resume(handle, line, state, guard);
+        self.resume(handle, line, &state, guard);
         self.0.events.container(&container, "start", &[]);
         Ok(())
     }
