@@ -1,14 +1,12 @@
 //! `exec`: another process in a container that runs.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{path::Path, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use oci::spec;
 use shim::protocol::{self, Exit, Reply, Request};
 use sys::Root;
+use tokio::sync::watch;
 
 use crate::{
     AttachOptions, Container, Engine, Exec, ExecConfig, State, Streams,
@@ -37,7 +35,7 @@ pub(crate) struct Session {
     id: String,
     created: Timestamp,
     config: ExecConfig,
-    progress: Mutex<Progress>,
+    progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +44,19 @@ enum Progress {
     Starting,
     Running { pid: i32 },
     Ended { pid: i32, code: i32 },
+}
+
+impl Session {
+    /// Goes on to `next` if it is at `from`; whether it was.
+    fn pass(&self, from: Progress, next: Progress) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let passed = *progress == from;
+            if passed {
+                *progress = next;
+            }
+            passed
+        })
+    }
 }
 
 impl Engine {
@@ -71,7 +82,7 @@ impl Engine {
             id: id.clone(),
             created: Timestamp::now(),
             config,
-            progress: Mutex::new(Progress::Created),
+            progress: watch::Sender::new(Progress::Created),
         };
         self.remember_session(session)?;
         self.0.events.container(&container, &action, &[("execID", id.clone())]);
@@ -85,19 +96,15 @@ impl Engine {
         let _entering = handle.freezing.read().await;
         let container = handle.now();
         running(&container)?;
-        {
-            let mut progress = locked(&session.progress);
-            if *progress != Progress::Created {
-                return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
-            }
-            *progress = Progress::Starting;
+        if !session.pass(Progress::Created, Progress::Starting) {
+            return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
         let outcome = outcome.map_err(as_the_callers_fault);
         let outcome = unless_ended(&handle, container.state.pid(), outcome).await;
         if let Err(error) = &outcome {
             let code = if error.message.contains("permission denied") { 126 } else { 127 };
-            *locked(&session.progress) = Progress::Ended { pid: 0, code };
+            session.progress.send_replace(Progress::Ended { pid: 0, code });
         }
         outcome
     }
@@ -120,18 +127,22 @@ impl Engine {
         let Reply::Exec { pid } = line.ask(&request).await? else {
             return Err(Error::internal("the shim answers out of turn"));
         };
-        {
-            let mut progress = locked(&session.progress);
-            // A short one may have ended, and been noted, before this reply was read.
-            if *progress == Progress::Starting {
-                *progress = Progress::Running { pid };
-                handle.change(|container| container.execs.push(session.id.clone()));
-            }
+        // A short one may have ended, and been noted, before this reply was read.
+        if session.pass(Progress::Starting, Progress::Running { pid }) {
+            handle.change(|container| container.execs.push(session.id.clone()));
         }
         let action = format!("exec_start: {}", session.config.command.join(" "));
         self.0.events.container(container, &action, &[("execID", session.id.clone())]);
         Ok(attach.map(|options| {
             let (streams, attachment) = channels(session.config.tty, options);
+            // Whoever sees the end of the output asks for the exit code next: by then it must be noted.
+            let (output, mut progress) = (attachment.output.clone(), session.progress.subscribe());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = progress.wait_for(|progress| matches!(progress, Progress::Ended { .. })) => {}
+                    () = output.closed() => {}
+                }
+            });
             line.pump(attachment.output, attachment.input);
             streams
         }))
@@ -183,7 +194,7 @@ impl Engine {
     /// Sets the size of a session's terminal.
     pub async fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
         let session = self.session(id)?;
-        let Progress::Running { .. } = *locked(&session.progress) else {
+        let Progress::Running { .. } = *session.progress.borrow() else {
             return Err(Error::new(Kind::Conflict, format!("exec session {id} is not running")));
         };
         let size = spec::ConsoleSize { height: rows, width: columns };
@@ -195,7 +206,7 @@ impl Engine {
     /// A session as it is now.
     pub fn exec_inspect(&self, id: &str) -> Result<Exec> {
         let session = self.session(id)?;
-        let (running, pid, exit_code) = match *locked(&session.progress) {
+        let (running, pid, exit_code) = match *session.progress.borrow() {
             Progress::Created | Progress::Starting => (false, 0, None),
             Progress::Running { pid } => (true, pid, None),
             Progress::Ended { pid, code } => (false, pid, Some(code)),
@@ -212,10 +223,11 @@ impl Engine {
     /// The shim has gone: what it has not told of its sessions, nobody will.
     pub(crate) fn end_sessions(&self, container: &str) {
         for session in locked(&self.0.execs).values().filter(|session| session.container == container) {
-            let mut progress = locked(&session.progress);
-            if let Progress::Running { pid } = *progress {
+            session.progress.send_if_modified(|progress| {
+                let Progress::Running { pid } = *progress else { return false };
                 *progress = Progress::Ended { pid, code: LOST };
-            }
+                true
+            });
         }
     }
 
@@ -228,7 +240,7 @@ impl Engine {
                 format!("container {} has {MOST} exec sessions: wait until some end", session.container);
             return Err(Error::new(Kind::Unavailable, message));
         }
-        let over = |other: &Session| match *locked(&other.progress) {
+        let over = |other: &Session| match *other.progress.borrow() {
             Progress::Ended { .. } => true,
             // Its client has vanished between create and start.
             Progress::Created => Timestamp::now().duration_since(other.created) > ABANDONED,
@@ -253,7 +265,7 @@ impl Engine {
             Some(exit) => Progress::Ended { pid: told.pid, code: exit.code },
         };
         if let Ok(known) = self.session(&told.id) {
-            *locked(&known.progress) = progress;
+            known.progress.send_replace(progress);
             return;
         }
         let (container, id, config) = (handle.id.clone(), told.id.clone(), ExecConfig::default());
@@ -262,15 +274,16 @@ impl Engine {
             id,
             created: Timestamp::now(),
             config,
-            progress: Mutex::new(progress),
+            progress: watch::Sender::new(progress),
         });
     }
 
     pub(crate) fn exec_ended(&self, handle: &Handle, id: &str, exit: Exit) {
         if let Ok(session) = self.session(id) {
-            let mut progress = locked(&session.progress);
-            let pid = if let Progress::Running { pid } = *progress { pid } else { 0 };
-            *progress = Progress::Ended { pid, code: exit.code };
+            session.progress.send_modify(|progress| {
+                let pid = if let Progress::Running { pid } = *progress { pid } else { 0 };
+                *progress = Progress::Ended { pid, code: exit.code };
+            });
         }
         handle.change(|container| container.execs.retain(|running| running != id));
         let more = [("execID", id.to_owned()), ("exitCode", exit.code.to_string())];
