@@ -137,7 +137,8 @@ impl Caller {
                 None
             }
             Went::Cut => panic!("{method} {path}: the connection was cut"),
-            Went::Left(_) if killed => None,
+            // What a dying daemon said may be half of it.
+            Went::Answered(..) | Went::Left(_) if killed => None,
             went => Some(went),
         }
     }
@@ -232,6 +233,7 @@ impl Caller {
                 );
                 return;
             }
+            assert!(detach, "exec of {code}: its output has ended, and yet: {now}");
             // A paused container's sessions do not end.
             if begun.elapsed() > Duration::from_millis(500) {
                 return;
