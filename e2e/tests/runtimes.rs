@@ -77,3 +77,24 @@ fn crun_runs_where_only_v1_is_seen() {
     c.run(&format!("exec {id} echo in")).ok().out("in\n");
     c.run(&format!("rm -f {id}")).ok();
 }
+
+#[test]
+fn ours_runs_where_only_v2_is_seen() {
+    // On a hybrid host: the daemon is shown, in its own mount namespace, nothing but the unified hierarchy.
+    const VIEW: &str = "if test -d /sys/fs/cgroup/unified; then mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup; fi; exec \"$@\"";
+    if Kind::chosen() != Kind::Knarr {
+        return;
+    }
+    let wrapper =
+        ["unshare", "-m", "--propagation=private", "sh", "-c", VIEW, "sh"].map(str::to_owned).to_vec();
+    let engine = Engine::with_busybox(Setup { wrapper, ..Default::default() });
+    let c = engine.any_client();
+    c.run("run --rm busybox cat /proc/self/cgroup").ok().out_has("0::/\n");
+    let id = c.start("busybox sleep 100");
+    c.run(&format!("pause {id}")).ok();
+    assert_eq!(c.field(&id, "/State/Paused"), true);
+    c.run(&format!("unpause {id}")).ok();
+    c.run(&format!("exec {id} echo in")).ok().out("in\n");
+    c.run(&format!("rm -f {id}")).ok();
+    engine.assert_clean();
+}

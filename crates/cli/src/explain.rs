@@ -1,7 +1,10 @@
 //! `run --explain`: what was done for one start, drawn as a timeline.
 
+mod gather;
+
 use std::fmt::Write;
 
+use gather::{Entry, gather};
 use trace::{Room, Step, Timeline};
 
 /// How the drawing is to look.
@@ -33,6 +36,8 @@ const EIGHTHS: [char; 9] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'
 
 /// Where the particulars begin: below the bars, so that paths have room.
 const DETAILS: usize = 21;
+/// Columns before the bars, and from the bars' end to what was done.
+const AROUND_BARS: usize = 8 + 1 + 8 + 2 + 2 + 8 + 2;
 
 /// A room's name and its colour.
 fn room(room: Room) -> (&'static str, &'static str) {
@@ -46,8 +51,8 @@ fn room(room: Room) -> (&'static str, &'static str) {
     }
 }
 
-/// The drawing: a line per step with its beginning, its length, its bar, its room and what was done; below it the
-/// particulars; at the end what each room took.
+/// The drawing: a line per step, or per group of alike steps, with its beginning, its length, its bar, its room and
+/// what was done; the particulars beside it, or below where they are long; at the end what each room took.
 pub(crate) fn draw(timeline: &Timeline, look: Look) -> String {
     let mut steps: Vec<&Step> = timeline.steps.iter().collect();
     steps.sort_by_key(|step| (step.start, std::cmp::Reverse(step.took)));
@@ -55,36 +60,83 @@ pub(crate) fn draw(timeline: &Timeline, look: Look) -> String {
         return "the daemon kept no steps for this start\n".into();
     };
     let end = steps.iter().map(|step| step.start.saturating_add(step.took)).max().unwrap_or(zero);
-    let span = (end - zero).max(1);
-    let bar_width = (look.width / 4).clamp(12, 32);
+    let scale = Scale {
+        zero,
+        span: (end - zero).max(1),
+        cells: (look.width.saturating_sub(50) * 2 / 5).clamp(10, 28),
+    };
     let mut out = String::new();
-    let title = format!("{:>9} {:>9}  {:<bar_width$}  {:<8}  step", "at ms", "took ms", "", "room");
+    let title =
+        format!("{:>8} {:>8}  {:<cells$}  {:<8}  step", "at ms", "took ms", "", "room", cells = scale.cells);
     let _ = writeln!(out, "{}", look.paint("2", title.trim_end()));
-    for step in &steps {
-        line(&mut out, step, zero, span, bar_width, look);
+    for entry in gather(&steps) {
+        line(&mut out, &entry, scale, look);
     }
-    summary(&mut out, &steps, span, look);
+    summary(&mut out, &steps, scale.span, look);
     out
 }
 
-fn line(out: &mut String, step: &Step, zero: u64, span: u64, bar_width: usize, look: Look) {
-    let (name, colour) = room(step.room);
-    let begin = step.start - zero;
-    let bar = look.paint(colour, &bar(begin, step.took, span, bar_width));
+/// What the bars are measured by: the moment of their left end, the nanoseconds and the columns of their length.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    zero: u64,
+    span: u64,
+    cells: usize,
+}
+
+fn line(out: &mut String, entry: &Entry, scale: Scale, look: Look) {
+    let (name, colour) = room(entry.room);
+    let begin = entry.start - scale.zero;
+    let bar = look.paint(colour, &bar(begin, entry.took, scale.span, scale.cells));
     let name = look.paint(colour, &format!("{name:<8}"));
-    let indent = 9 + 1 + 9 + 2 + bar_width + 2 + 8 + 2;
-    let room_left = look.width.saturating_sub(indent).max(20);
-    let what = look.paint("1", &cut(&step.what, room_left));
-    let _ = writeln!(out, "{:>9} {:>9}  {bar}  {name}  {what}", millis(begin), millis(step.took));
-    let label = step.details.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0).min(16);
-    for (key, value) in &step.details {
-        let left = look.width.saturating_sub(DETAILS + label + 4);
-        for (at, part) in fold(value, left.max(16)).iter().enumerate() {
-            let key = if at == 0 { key.as_str() } else { "" };
-            let text = format!("{key:<label$}  {part}");
-            let _ = writeln!(out, "{:DETAILS$}  {}", "", look.paint("2", text.trim_end()));
+    let indent = AROUND_BARS + scale.cells;
+    let left = look.width.saturating_sub(indent).max(16);
+    let _ = write!(out, "{:>8} {:>8}  {bar}  {name}  ", millis(begin), millis(entry.took));
+    let what = fold(&entry.what, left);
+    for (at, part) in what.iter().enumerate() {
+        let margin = if at == 0 { 0 } else { indent };
+        let newline = if at == 0 { "" } else { "\n" };
+        let _ = write!(out, "{newline}{:margin$}{}", "", look.paint("1", part));
+    }
+    let particulars: Vec<String> =
+        entry.details.iter().map(|(key, value)| shorten(&printable(&format!("{key} {value}")))).collect();
+    let beside = particulars.join("; ");
+    let free = left.saturating_sub(what.last().map_or(0, |part| part.chars().count()));
+    if beside.is_empty() {
+        out.push('\n');
+    } else if beside.chars().count() + 2 <= free {
+        let _ = writeln!(out, "  {}", look.paint("2", &beside));
+    } else {
+        out.push('\n');
+        for part in flow(&particulars, look.width - DETAILS) {
+            let _ = writeln!(out, "{:DETAILS$}{}", "", look.paint("2", &part));
         }
     }
+}
+
+/// Texts one after another, as many on a line as it holds; a long one has lines of its own, the further ones set in.
+fn flow(texts: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut open = false;
+    for text in texts {
+        let length = text.chars().count();
+        match lines.last_mut().filter(|_| open) {
+            Some(last) if last.chars().count() + 2 + length <= width => {
+                last.push_str("; ");
+                last.push_str(text);
+            }
+            _ if length <= width => lines.push(text.clone()),
+            _ => {
+                let parts = fold(text, width - 2);
+                lines.extend(parts.iter().enumerate().map(|(at, part)| {
+                    let margin = if at == 0 { "" } else { "  " };
+                    format!("{margin}{part}")
+                }));
+            }
+        }
+        open = length <= width;
+    }
+    lines
 }
 
 /// A bar of `width` cells for a step that begins at `begin` and takes `took` of `span`; never empty.
@@ -106,17 +158,22 @@ fn bar(begin: u64, took: u64, span: u64, width: usize) -> String {
 
 fn summary(out: &mut String, steps: &[&Step], span: u64, look: Look) {
     let rooms = [Room::Engine, Room::Snapshot, Room::Network, Room::Shim, Room::Runtime, Room::Init];
-    let parts: Vec<String> = rooms
-        .into_iter()
-        .filter_map(|of| {
-            let mine: Vec<_> =
-                steps.iter().filter(|step| step.room == of).map(|s| (s.start, s.start + s.took)).collect();
-            let (name, colour) = room(of);
-            (!mine.is_empty()).then(|| format!("{} {}", look.paint(colour, name), millis(covered(mine))))
-        })
-        .collect();
-    let head = look.paint("1", &format!("{:>9} ms in all", millis(span)));
-    let _ = writeln!(out, "{head}, {} steps: {}", steps.len(), parts.join(", "));
+    let mut parts = Vec::new();
+    for of in rooms {
+        let mine = steps.iter().filter(|step| step.room == of);
+        let spans: Vec<_> = mine.map(|step| (step.start, step.start.saturating_add(step.took))).collect();
+        if !spans.is_empty() {
+            parts.push(format!("{} {}", room(of).0, millis(covered(spans))));
+        }
+    }
+    let head = format!("{} ms in all, {} steps", millis(span), steps.len());
+    let _ = writeln!(out, "{}", look.paint("1", &head));
+    for mut line in flow(&parts, look.width) {
+        for (name, colour) in rooms.map(room) {
+            line = line.replace(name, &look.paint(colour, name));
+        }
+        let _ = writeln!(out, "{line}");
+    }
 }
 
 /// How much time spans cover together: steps of one room may hold others.
@@ -134,20 +191,15 @@ fn millis(nanos: u64) -> String {
     format!("{:.3}", nanos as f64 / 1e6)
 }
 
-fn cut(text: &str, width: usize) -> String {
-    crate::format::ellipsis(&printable(text), width)
-}
-
 /// Text in lines of at most `width`, broken after `:`, `,`, `/` or a space where there is one.
 fn fold(text: &str, width: usize) -> Vec<String> {
     let chars: Vec<char> = shorten(&printable(text)).chars().collect();
     let (mut lines, mut at) = (Vec::new(), 0);
     while chars.len() - at > width {
         let window = &chars[at..at + width];
-        let good = window
-            .iter()
-            .rposition(|c| matches!(c, ':' | ',' | '/' | ' '))
-            .filter(|place| *place > width / 2);
+        let last =
+            |of: &[char]| window.iter().rposition(|c| of.contains(c)).filter(|place| *place > width / 2);
+        let good = last(&[':', ',', '/', ' ']).or_else(|| last(&['.', '_', '-', '=']));
         let end = at + good.map_or(width, |place| place + 1);
         lines.push(chars[at..end].iter().collect());
         at = end;
@@ -201,15 +253,32 @@ mod tests {
     #[test]
     fn a_timeline_drawn_plainly() {
         let text = draw(&sample(), Look { width: 80, colour: false });
-        let want = "    at ms   took ms                        room      step
-    0.000     1.000  ██████▋·············  engine    resolve image
-                       name  busybox:latest
-    1.000     2.000  ······█████████████▉  shim      mount overlay
-                       lower  /a:/b
-    3.000     0.010  ···················█  init      exec\u{fffd}[2J
-    3.010 ms in all, 3 steps: engine 1.000, shim 2.000, init 0.010
+        let want = "   at ms  took ms                room      step
+   0.000    1.000  ███▉········  engine    resolve image  name busybox:latest
+   1.000    2.000  ···████████▉  shim      mount overlay  lower /a:/b
+   3.000    0.010  ···········█  init      exec\u{fffd}[2J
+3.010 ms in all, 3 steps
+engine 1.000; shim 2.000; init 0.010
 ";
         assert_eq!(text, want, "\n{text}");
+    }
+
+    #[test]
+    fn long_things_are_wrapped_and_nothing_is_cut() {
+        let path = "/run/knarr/containers/7f87fb10cc99/resolv.conf";
+        let options = "nosuid,nodev,noexec,relatime,mode=0755,size=65536k";
+        let what = format!("bind {path} on /etc/resolv.conf");
+        let details = [("recursive", "true"), ("options", options), ("source", path)];
+        let all = [Room::Engine, Room::Snapshot, Room::Network, Room::Shim, Room::Runtime, Room::Init];
+        let steps = all.map(|room| step(123_456_789_012, 123_456_789, room, &what, &details));
+        for width in [60, 80, 100, 140] {
+            let text = draw(&Timeline { steps: steps.to_vec() }, Look { width, colour: false });
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            let whole: String = text.split_whitespace().collect();
+            for part in ["resolv.confon/etc/resolv.conf", options, "recursivetrue"] {
+                assert!(whole.contains(part), "{width}: {part}\n{text}");
+            }
+        }
     }
 
     #[test]

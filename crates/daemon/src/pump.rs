@@ -30,7 +30,6 @@ use tokio::{
 use crate::{
     body::{self, Reply},
     detach::Detach,
-    failure::Result,
 };
 
 /// Bytes read from a client at once.
@@ -52,21 +51,22 @@ pub(crate) struct Session {
     pub(crate) replay: Option<mpsc::Receiver<engine::Result<LogLine>>>,
 }
 
-/// Answers with a stream; it runs in a task of its own.
+/// Answers with a stream; it runs in a task of its own, which begins once the head of the answer is out.
 pub(crate) fn join(
-    session: Session,
+    tty: bool,
+    begin: impl Future<Output = Session> + Send + 'static,
     upgrade: Option<OnUpgrade>,
     input: Option<Incoming>,
     version: Version,
 ) -> Reply {
-    let kind = api::version::stream_type(version, session.tty);
+    let kind = api::version::stream_type(version, tty);
     let Some(upgrade) = upgrade else {
         let (sender, body) = body::channel(4);
-        tokio::spawn(plain(session, sender, input));
+        tokio::spawn(async move { plain(begin.await, sender, input).await });
         return body::with_type(StatusCode::OK, kind, body);
     };
     tokio::spawn(async move {
-        if let Err(error) = hijacked(session, upgrade).await {
+        if let Err(error) = hijacked(begin, upgrade).await {
             tracing::debug!("hijacked stream: {error}");
         }
     });
@@ -166,7 +166,7 @@ impl Session {
     }
 }
 
-async fn hijacked(session: Session, upgrade: OnUpgrade) -> anyhow::Result<()> {
+async fn hijacked(begin: impl Future<Output = Session>, upgrade: OnUpgrade) -> anyhow::Result<()> {
     let upgraded = upgrade.await?;
     let parts = upgraded
         .downcast::<TokioIo<UnixStream>>()
@@ -174,7 +174,7 @@ async fn hijacked(session: Session, upgrade: OnUpgrade) -> anyhow::Result<()> {
     let stream = parts.io.into_inner();
     let hang_up = HangUp::of(&stream)?;
     let (reader, writer) = stream.into_split();
-    let (output, mut keyboard, closes_stdin) = session.split();
+    let (output, mut keyboard, closes_stdin) = begin.await.split();
     let has_input = keyboard.input.is_some();
     let listen = listen(reader, parts.read_buf, &mut keyboard, closes_stdin, &hang_up);
     tokio::pin!(listen);
@@ -350,21 +350,4 @@ fn failed(piece: &mut BytesMut, tty: bool, error: &engine::Error) {
         piece.extend_from_slice(&stdcopy::header(stdcopy::Stream::System, text.len() as u32));
     }
     piece.extend_from_slice(text.as_bytes());
-}
-
-/// Streams of a container or exec session with what the client wants of them.
-pub(crate) fn session(
-    streams: Streams,
-    wants: AttachOptions,
-    closes_stdin: bool,
-    keys: &str,
-) -> Result<Session> {
-    Ok(Session {
-        tty: streams.tty,
-        streams: Some(streams),
-        wants,
-        closes_stdin,
-        detach: crate::detach::parse(keys)?,
-        replay: None,
-    })
 }

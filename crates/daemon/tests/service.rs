@@ -392,6 +392,43 @@ fn the_real_client_runs_containers() {
     }
 }
 
+/// docker-py reads the head of the answer through a buffer and then the socket itself: what came with the head is lost.
+#[test]
+fn an_exec_says_nothing_before_its_client_listens() {
+    let service = Service::start().with_busybox();
+    let id = service.created(&["sleep", "1000"]);
+    service.ok(&["start", &id]);
+    for _ in 0..10 {
+        let (_, made) = service.ask(
+            "POST",
+            &format!("/containers/{id}/exec"),
+            r#"{"Cmd":["echo","x"],"AttachStdout":true,"AttachStderr":true}"#,
+        );
+        let exec = made.split('"').nth(3).unwrap();
+        let mut stream = service.connect();
+        write!(
+            stream,
+            "POST /exec/{exec}/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        )
+        .unwrap();
+        // As slow as Python, and still faster than any runtime.
+        let mut first = [0; 8192];
+        stream.read_exact(&mut first[..1]).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        let length = 1 + stream.read(&mut first[1..]).unwrap();
+        assert!(first[..length].ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&first[..length]));
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"\x01\0\0\0\0\0\0\x02x\n");
+        let (status, again) = service.ask("POST", &format!("/exec/{exec}/start"), "{}");
+        assert_eq!((status, again.contains("has already run")), (409, true), "{again}");
+    }
+    let missing = service.created(&["nothing-there"]);
+    let (status, text) = service.ask("POST", &format!("/containers/{missing}/start"), "");
+    assert_eq!((status, text.contains("executable file not found")), (400, true), "{text}");
+}
+
 /// What is served is a list that can only grow.
 #[test]
 fn coverage_is_known() {

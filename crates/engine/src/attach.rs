@@ -32,6 +32,9 @@ impl Engine {
     /// Joins the streams of a container. One that does not run yet delivers from its first byte when it is started.
     pub async fn attach(&self, key: &str, options: AttachOptions) -> Result<Streams> {
         let handle = self.0.containers.find(key)?;
+        // A start that is under way is waited for, and none begins before who waits for one is entered.
+        let _no_start =
+            if handle.now().state.pid().is_none() { Some(handle.verb.lock().await) } else { None };
         let container = handle.now();
         let (streams, attachment) = channels(container.config.tty, options);
         match container.state {
@@ -43,7 +46,7 @@ impl Engine {
                     Ok(line)
                 };
                 let line = unless_ended(&handle, container.state.pid(), joined.await).await?;
-                line.pump(attachment.output, attachment.input);
+                line.pump(attachment.output, attachment.input, std::future::ready(()));
             }
             State::Paused { .. } => {
                 let message = format!("container {key} is paused, unpause the container before attach");
@@ -63,10 +66,12 @@ impl Engine {
     pub async fn resize(&self, key: &str, rows: u16, columns: u16) -> Result<()> {
         let handle = self.0.containers.find(key)?;
         handle.change(|container| container.config.console_size = Some((rows, columns)));
-        if handle.now().state.pid().is_none() {
+        let container = handle.settled().await;
+        // Sizes that waited for a start may get past one another: the one that came last counts.
+        let (Some(_), Some((height, width))) = (container.state.pid(), container.config.console_size) else {
             return Ok(());
-        }
-        let size = oci::spec::ConsoleSize { height: rows, width: columns };
+        };
+        let size = oci::spec::ConsoleSize { height, width };
         expect_done(&self.ask(&handle, &Request::Resize { session: None, size }).await?)
     }
 

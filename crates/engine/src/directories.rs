@@ -114,7 +114,7 @@ async fn ring(events: pipe::Receiver, queue: Arc<Queue>) {
                 .filter(|(of, _)| number == -1 || **of == number)
                 .filter_map(|(_, bell)| bell.upgrade())
                 .collect();
-            for bell in bells {
+            for bell in &bells {
                 bell.rung.send_replace(());
             }
         }

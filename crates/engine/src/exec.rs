@@ -46,24 +46,11 @@ enum Progress {
     Ended { pid: i32, code: i32 },
 }
 
-impl Session {
-    /// Goes on to `next` if it is at `from`; whether it was.
-    fn pass(&self, from: Progress, next: Progress) -> bool {
-        self.progress.send_if_modified(|progress| {
-            let passed = *progress == from;
-            if passed {
-                *progress = next;
-            }
-            passed
-        })
-    }
-}
-
 impl Engine {
     /// Prepares a session; it runs by [`Engine::exec_start`].
-    pub fn exec_create(&self, key: &str, config: ExecConfig) -> Result<String> {
+    pub async fn exec_create(&self, key: &str, config: ExecConfig) -> Result<String> {
         let handle = self.0.containers.find(key)?;
-        let container = handle.now();
+        let container = handle.settled().await;
         running(&container)?;
         if config.command.first().is_none_or(String::is_empty) {
             return Err(Error::new(Kind::Invalid, "No exec command specified"));
@@ -96,14 +83,23 @@ impl Engine {
         let _entering = handle.freezing.read().await;
         let container = handle.now();
         running(&container)?;
-        if !session.pass(Progress::Created, Progress::Starting) {
+        let mut first = false;
+        session.progress.send_if_modified(|progress| {
+            first = *progress == Progress::Created;
+            if first {
+                *progress = Progress::Starting;
+            }
+            first
+        });
+        if !first {
             return Err(Error::new(Kind::Conflict, format!("exec session {id} has already run")));
         }
         let outcome = self.run_session(&session, &handle, &container, attach).await;
         let outcome = outcome.map_err(as_the_callers_fault);
         let outcome = unless_ended(&handle, container.state.pid(), outcome).await;
         if let Err(error) = &outcome {
-            let code = if error.message.contains("permission denied") { 126 } else { 127 };
+            let missing = ["executable file not found", "no such file or directory"];
+            let code = if missing.iter().any(|words| error.message.contains(words)) { 127 } else { 126 };
             session.progress.send_replace(Progress::Ended { pid: 0, code });
         }
         outcome
@@ -128,22 +124,22 @@ impl Engine {
             return Err(Error::internal("the shim answers out of turn"));
         };
         // A short one may have ended, and been noted, before this reply was read.
-        if session.pass(Progress::Starting, Progress::Running { pid }) {
-            handle.change(|container| container.execs.push(session.id.clone()));
-        }
+        session.progress.send_if_modified(|progress| {
+            let runs = *progress == Progress::Starting;
+            if runs {
+                *progress = Progress::Running { pid };
+                handle.change(|container| container.execs.push(session.id.clone()));
+            }
+            runs
+        });
         let action = format!("exec_start: {}", session.config.command.join(" "));
         self.0.events.container(container, &action, &[("execID", session.id.clone())]);
         Ok(attach.map(|options| {
             let (streams, attachment) = channels(session.config.tty, options);
-            // Whoever sees the end of the output asks for the exit code next: by then it must be noted.
-            let (output, mut progress) = (attachment.output.clone(), session.progress.subscribe());
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = progress.wait_for(|progress| matches!(progress, Progress::Ended { .. })) => {}
-                    () = output.closed() => {}
-                }
+            let mut ends = session.progress.subscribe();
+            line.pump(attachment.output, attachment.input, async move {
+                let _ = ends.wait_for(|progress| matches!(progress, Progress::Ended { .. })).await;
             });
-            line.pump(attachment.output, attachment.input);
             streams
         }))
     }
@@ -223,10 +219,10 @@ impl Engine {
     /// The shim has gone: what it has not told of its sessions, nobody will.
     pub(crate) fn end_sessions(&self, container: &str) {
         for session in locked(&self.0.execs).values().filter(|session| session.container == container) {
-            session.progress.send_if_modified(|progress| {
-                let Progress::Running { pid } = *progress else { return false };
-                *progress = Progress::Ended { pid, code: LOST };
-                true
+            session.progress.send_modify(|progress| {
+                if let Progress::Running { pid } = *progress {
+                    *progress = Progress::Ended { pid, code: LOST };
+                }
             });
         }
     }
@@ -303,7 +299,7 @@ fn running(container: &Container) -> Result<()> {
 }
 
 /// A command that is not there, or cannot be executed, is for the caller to mend.
-fn as_the_callers_fault(error: Error) -> Error {
+pub(crate) fn as_the_callers_fault(error: Error) -> Error {
     let words =
         ["executable file not found", "no such file or directory", "permission denied", "is a directory"];
     let theirs = words.iter().any(|word| error.message.contains(word));

@@ -104,6 +104,17 @@ impl Handle {
         self.published.borrow().container.clone()
     }
 
+    /// The container once a start that may be under way is through: its process may speak, and its clients act on
+    /// that, before the start is answered and published.
+    pub(crate) async fn settled(&self) -> Arc<Container> {
+        let now = self.now();
+        if now.state.pid().is_some() {
+            return now;
+        }
+        drop(self.verb.lock().await);
+        self.now()
+    }
+
     /// Follows it from now on.
     pub(crate) fn follow(&self) -> watch::Receiver<Published> {
         self.published.subscribe()

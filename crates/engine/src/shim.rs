@@ -17,6 +17,8 @@ use crate::{
 
 /// For a shim to end, once it has said its last word.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// For the end of a process to be noted once its output has ended.
+const NOTED: Duration = Duration::from_secs(2);
 /// For `RUNTIME create`, with all that it mounts and its hooks.
 const CREATE: Duration = Duration::from_mins(1);
 
@@ -147,11 +149,21 @@ impl Line {
         }
     }
 
-    /// Joins the streams that this connection carries from now on to a pair of channels, until one side ends.
-    pub(crate) fn pump(self, output: mpsc::Sender<Frame>, input: mpsc::Receiver<Input>) {
-        let Self { stream, buffer } = self;
+    /// Joins the streams that this connection carries from now on to a pair of channels, until one side ends. The
+    /// client sees the end of output only after `noted`: how the process ended must be known by then, since clients
+    /// ask for it next.
+    pub(crate) fn pump(
+        self,
+        output: mpsc::Sender<Frame>,
+        input: mpsc::Receiver<Input>,
+        noted: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Self { stream, buffer, .. } = self;
         let (reader, writer) = stream.into_split();
-        let reading = tokio::spawn(pump_output(reader, buffer, output));
+        let reading = tokio::spawn(async move {
+            pump_output(reader, buffer, &output).await;
+            let _ = tokio::time::timeout(NOTED, noted).await;
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = reading => {}
@@ -164,7 +176,7 @@ impl Line {
 async fn pump_output(
     mut reader: tokio::net::unix::OwnedReadHalf,
     mut buffer: BytesMut,
-    output: mpsc::Sender<Frame>,
+    output: &mpsc::Sender<Frame>,
 ) {
     loop {
         while let Some(frame) = next_frame(&mut buffer) {

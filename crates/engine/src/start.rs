@@ -123,7 +123,7 @@ impl Engine {
             Ok(created) => created,
             Err(error) => {
                 self.end_failed(&handle.id, line, shim, &error).await;
-                return Err(in_dockers_words(error));
+                return Err(crate::exec::as_the_callers_fault(in_dockers_words(error)));
             }
         };
         let details = vec![("shim", created.shim_pid.to_string()), ("pid", created.pid.to_string())];
@@ -300,7 +300,7 @@ impl Engine {
                 .map_err(|error| Error::at("connect to the shim in", directory, &error))?;
             let streams = attachment.options.into();
             match line.ask(&Request::Attach { session: None, streams }).await? {
-                Reply::Done => line.pump(attachment.output, attachment.input),
+                Reply::Done => line.pump(attachment.output, attachment.input, std::future::ready(())),
                 other => {
                     return Err(Error::internal(format!("the shim answers out of turn: {other:?}")));
                 }

@@ -71,7 +71,7 @@ impl Engine {
     pub async fn kill(&self, key: &str, name: &str) -> Result<()> {
         let handle = self.0.containers.find(key)?;
         let number = signal::parse(name)?;
-        let container = handle.now();
+        let container = handle.settled().await;
         if container.state.pid().is_none() {
             let message = format!("cannot kill container: {key}: container {} is not running", container.id);
             return Err(Error::new(Kind::Conflict, message));

@@ -177,7 +177,7 @@ async fn sessions_run_in_a_container_that_runs() {
         user: "7".into(),
         ..ExecConfig::default()
     };
-    let session = house.engine.exec_create(&id, config).unwrap();
+    let session = house.engine.exec_create(&id, config).await.unwrap();
     let wanted = AttachOptions { stdin: false, stdout: true, stderr: true };
     let mut streams = house.engine.exec_start(&session, Some(wanted)).await.unwrap().unwrap();
     assert_eq!(streams.output.recv().await, Some(Frame::Stdout("7\n".into())));
@@ -201,7 +201,7 @@ async fn the_oldest_ended_sessions_are_let_go_and_never_a_fresh_one() {
     let id = house.run(&["sleep", "1000"], |_| {}).await;
     let config = ExecConfig { command: owned(&["no-such-program"]), ..ExecConfig::default() };
     for _ in 0..140 {
-        let session = house.engine.exec_create(&id, config.clone()).unwrap();
+        let session = house.engine.exec_create(&id, config.clone()).await.unwrap();
         assert!(house.engine.exec_start(&session, None).await.is_err());
         assert_eq!(house.engine.exec_inspect(&session).unwrap().exit_code, Some(127));
     }

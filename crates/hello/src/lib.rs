@@ -31,19 +31,27 @@ mod tests {
         os::unix::fs::PermissionsExt,
         path::PathBuf,
         process::{Command, Stdio},
+        sync::{PoisonError, RwLock, RwLockReadGuard},
     };
 
     use super::*;
 
+    /// Whoever starts a program reads: a child between fork and exec holds every descriptor, and a file that anybody
+    /// holds open for writing cannot be executed (ETXTBSY).
+    static STARTING: RwLock<()> = RwLock::new(());
+
     /// The program in a file, removed with the value.
-    struct File(PathBuf);
+    struct File(PathBuf, #[allow(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>);
 
     impl File {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("knarr-hello-{}-{name}", std::process::id()));
-            fs::write(&path, PROGRAM).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            Self(path)
+            {
+                let _nobody_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+                fs::write(&path, PROGRAM).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            Self(path, STARTING.read().unwrap_or_else(PoisonError::into_inner))
         }
 
         fn command(&self, args: &[&str]) -> Command {

@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// `what: ERRNO: hint`, or a message that clients read as it is.
@@ -11,6 +12,10 @@ pub struct Error {
     /// The kernel's number, if it was the kernel that refused.
     pub errno: Option<i32>,
 }
+
+/// The newest of the calls without which nothing is confined is `mount_setattr`.
+const TOO_OLD: &str = "this kernel is too old: clone3, pidfd_open, openat2, close_range and mount_setattr are needed, \
+                       all of which Linux 5.12 has";
 
 /// Results of this room.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -23,7 +28,9 @@ impl Error {
 
     /// The kernel refused to do `what`.
     pub fn refused(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self { message: format!("{what}: {}", sys::errno::name(error)), errno: error.raw_os_error() }
+        let refused =
+            Self { message: format!("{what}: {}", sys::errno::name(error)), errno: error.raw_os_error() };
+        refused.hint_on(Errno::NOSYS, TOO_OLD)
     }
 
     /// Adds what may be the reason and what helps.
@@ -42,7 +49,7 @@ impl Error {
 
     /// Adds `hint` if the kernel's number was `errno`.
     #[must_use]
-    pub fn hint_on(self, errno: rustix::io::Errno, hint: impl fmt::Display) -> Self {
+    pub fn hint_on(self, errno: Errno, hint: impl fmt::Display) -> Self {
         if self.errno == Some(errno.raw_os_error()) { self.hint(hint) } else { self }
     }
 }

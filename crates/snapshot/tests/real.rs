@@ -202,7 +202,7 @@ fn figures() {
     let request = Prepare { chain: &chain, init: &init, ids: &IdMap::IDENTITY, volatile: false };
     let verbs: [&dyn Fn(&str); 3] =
         [&|key| driver.prepare(key, &request).unwrap(), &|key| drop(driver.mounts(key).unwrap()), &|key| {
-            driver.remove(key).unwrap()
+            driver.remove(key).unwrap();
         }];
     let mut times = verbs.map(|verb| {
         let time = |number| {

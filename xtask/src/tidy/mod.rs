@@ -108,7 +108,7 @@ fn sources(house: &Path) -> Result<Vec<String>> {
     match long.len().cmp(&LONG_FUNCTIONS) {
         Ordering::Greater => found.extend(long),
         Ordering::Less => {
-            found.push(format!("only {} long functions are left: lower LONG_FUNCTIONS", long.len()))
+            found.push(format!("only {} long functions are left: lower LONG_FUNCTIONS", long.len()));
         }
         Ordering::Equal => {}
     }

@@ -4,7 +4,7 @@ use api::{
     exec::{ExecCreate, ExecInspect, ExecStart, ProcessConfig},
     message::Created,
 };
-use engine::{AttachOptions, ExecConfig, Frame, Kind, Streams};
+use engine::{AttachOptions, Engine, ExecConfig, Frame, State, Streams};
 use hyper::StatusCode;
 use tokio::sync::mpsc;
 
@@ -13,7 +13,7 @@ use crate::{
     body::{self, Reply},
     convert, detach,
     failure::{Failure, Result},
-    pump,
+    pump::{self, Session},
     router::Call,
 };
 
@@ -41,7 +41,7 @@ pub(super) async fn create(call: Call) -> Result<Reply> {
             stderr: request.attach_stderr,
         },
     };
-    let id = call.door.engine.exec_create(&call.name, config)?;
+    let id = call.door.engine.exec_create(&call.name, config).await?;
     Ok(body::reply(StatusCode::CREATED, api::JSON, body::line(&Created { id })))
 }
 
@@ -55,23 +55,40 @@ pub(super) async fn start(call: Call) -> Result<Reply> {
         engine.exec_start(&name, None).await?;
         return Ok(body::empty(StatusCode::OK));
     }
-    let streams = match engine.exec_start(&name, Some(exec.config.attach)).await {
-        Ok(Some(streams)) => streams,
-        Ok(None) => {
-            return Err(Failure::internal(format!("exec {name} was started without its streams")));
-        }
-        Err(error) if matches!(error.kind, Kind::Conflict | Kind::NotFound) => return Err(error.into()),
-        // Docker switches to the stream before it tries, so its clients look there for what went wrong.
-        Err(error) => last_words(exec.config.tty, &error.message),
+    let detach = detach::parse(&exec.config.detach_keys)?;
+    let (tty, wants) = (exec.config.tty, exec.config.attach);
+    let fresh = !exec.running && exec.exit_code.is_none();
+    let early = if fresh && matches!(engine.inspect(&exec.container)?.state, State::Running { .. }) {
+        None
+    } else {
+        // It cannot start, and the engine says why.
+        engine.exec_start(&name, Some(wants)).await?
     };
-    if let Some((rows, columns)) = request.console_size.and_then(convert::console_size)
-        && exec.config.tty
-        && let Err(error) = engine.exec_resize(&name, rows, columns).await
+    let size = request.console_size.and_then(convert::console_size).filter(|_| tty);
+    let begin = async move {
+        let streams = match early {
+            Some(streams) => streams,
+            None => run(&door.engine, &name, &exec.config, size).await,
+        };
+        Session { streams: Some(streams), tty, wants, closes_stdin: true, detach, replay: None }
+    };
+    Ok(pump::join(tty, begin, upgrade, None, version))
+}
+
+/// Runs a session once its client listens: docker-py loses what comes together with the head of the answer. What goes
+/// wrong from here on is told in the stream, as in Docker.
+async fn run(engine: &Engine, id: &str, config: &ExecConfig, size: Option<(u16, u16)>) -> Streams {
+    let streams = match engine.exec_start(id, Some(config.attach)).await {
+        Ok(Some(streams)) => streams,
+        Ok(None) => return last_words(config.tty, &format!("exec {id} was started without its streams")),
+        Err(error) => return last_words(config.tty, &error.message),
+    };
+    if let Some((rows, columns)) = size
+        && let Err(error) = engine.exec_resize(id, rows, columns).await
     {
-        tracing::debug!("exec {name}: first size: {error}");
+        tracing::debug!("exec {id}: first size: {error}");
     }
-    let session = pump::session(streams, exec.config.attach, true, &exec.config.detach_keys)?;
-    Ok(pump::join(session, upgrade, None, version))
+    streams
 }
 
 /// The streams of a process that never was: why, and the end.

@@ -1,5 +1,7 @@
 //! Attach and logs.
 
+use std::future::ready;
+
 use engine::{AttachOptions, LogLine, LogQuery};
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -45,7 +47,7 @@ pub(super) async fn attach(call: Call) -> Result<Reply> {
     if present {
         session.streams = Some(engine.attach(&container.id, wants).await?);
     }
-    Ok(pump::join(session, upgrade, Some(body), version))
+    Ok(pump::join(container.config.tty, ready(session), upgrade, Some(body), version))
 }
 
 pub(super) async fn logs(call: Call) -> Result<Reply> {

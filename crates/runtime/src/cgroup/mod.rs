@@ -12,7 +12,10 @@ mod v2;
 pub use act::{Places, freeze, group_pids, is_frozen, remove};
 pub use devices::Rule as DeviceRule;
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
 
 use oci::spec::Resources;
 
@@ -51,7 +54,7 @@ impl Hierarchy {
 /// What is mounted, from `/proc/self/mountinfo` and `/proc/self/cgroup`.
 pub fn detect() -> Result<Vec<Hierarchy>> {
     let read = |path: &str| std::fs::read_to_string(path).during(|| format!("read {path}"));
-    let mut found = parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+    let mut found = parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, is_seen);
     for hierarchy in found.iter_mut().filter(|hierarchy| hierarchy.unified) {
         let offered = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap_or_default();
         hierarchy.controllers = offered.split_whitespace().map(str::to_owned).collect();
@@ -59,18 +62,23 @@ pub fn detect() -> Result<Vec<Hierarchy>> {
     Ok(found)
 }
 
-/// A controller mounted twice counts once, at its first place.
-fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
+/// Whether the file system `device` (`MAJOR:MINOR`) is what one finds at `target`: another mount may cover it.
+fn is_seen(target: &str, device: &str) -> bool {
+    let at = std::fs::metadata(target).map(|found| found.dev()).ok();
+    at.is_some_and(|at| format!("{}:{}", rustix::fs::major(at), rustix::fs::minor(at)) == device)
+}
+
+/// A controller mounted twice counts once, at its first place; one that is covered does not count.
+fn parse(mountinfo: &str, own: &str, is_seen: impl Fn(&str, &str) -> bool) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
         let Some((mount, file_system)) = line.split_once(" - ") else {
             continue;
         };
-        let mut fields = file_system.split(' ');
-        let (kind, options) = (fields.next().unwrap_or_default(), fields.nth(1).unwrap_or_default());
-        let Some(target) = mount.split(' ').nth(4) else {
-            continue;
-        };
+        let mut words = file_system.split(' ');
+        let (kind, options) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let &[_, _, device, _, target, ..] = fields.as_slice() else { continue };
         let controllers: Vec<String> = match kind {
             "cgroup2" => Vec::new(),
             "cgroup" => options
@@ -81,6 +89,9 @@ fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
             _ => continue,
         };
         let unified = kind == "cgroup2";
+        if !is_seen(target, device) {
+            continue;
+        }
         if found.iter().any(|known| known.unified == unified && known.controllers == controllers) {
             continue;
         }

@@ -16,7 +16,7 @@ const OWN: &str = "9:name=systemd:/\n4:memory:/mine/deep\n1:cpu,cpuacct:/\n0::/u
 
 #[test]
 fn hybrid_hosts_are_read() {
-    let found = parse(HYBRID, OWN);
+    let found = parse(HYBRID, OWN, |_, _| true);
     let names: Vec<String> = found.iter().map(Hierarchy::name).collect();
     assert_eq!(names, ["cpu,cpuacct", "memory", "systemd", "unified"]);
     assert_eq!(found[1].own, Path::new("mine/deep"));
@@ -69,7 +69,7 @@ fn unified_hosts_get_the_same_limits_in_their_words() {
 
 #[test]
 fn a_limit_without_its_controller_is_an_error() {
-    let host = parse(HYBRID, OWN);
+    let host = parse(HYBRID, OWN, |_, _| true);
     let refused = plan(&host, Some("/knarr/c1"), "c1", &resources()).unwrap_err();
     assert!(
         refused.to_string().contains("no hierarchy of this host has that cgroup controller"),
@@ -78,4 +78,12 @@ fn a_limit_without_its_controller_is_an_error() {
     for path in ["/", "/a/../b", "../b"] {
         assert!(plan(&host, Some(path), "c1", &Resources::default()).is_err(), "{path}");
     }
+}
+
+#[test]
+fn a_covered_hierarchy_does_not_count() {
+    let hidden = parse(HYBRID, OWN, |_, _| false);
+    assert!(hidden.is_empty(), "{hidden:?}");
+    let some = parse(HYBRID, OWN, |target, _| target.ends_with("/memory"));
+    assert_eq!(some.len(), 1, "{some:?}");
 }
