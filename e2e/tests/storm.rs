@@ -233,7 +233,12 @@ impl Caller {
                 );
                 return;
             }
-            assert!(detach, "exec of {code}: its output has ended, and yet: {now}");
+            if !detach {
+                // Its output has ended: it never ran, for its container had ended or was paused by then.
+                let never = now["Running"] == false && !said.contains("token-");
+                assert!(never, "exec of {code}: {said:?}, and yet: {now}");
+                return;
+            }
             // A paused container's sessions do not end.
             if begun.elapsed() > Duration::from_millis(500) {
                 return;
