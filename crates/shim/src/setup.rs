@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::{
+    fs::{AtFlags, unlinkat},
     io::fcntl_dupfd_cloexec,
     net::sockopt::socket_type,
     process::{Pid, Signal, chdir, set_child_subreaper, setsid},
@@ -69,8 +70,8 @@ pub fn run(dir: &Path) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             shim.serve();
-            // A client that finds no socket reads exit.json.
-            let _ = fs::remove_file(shim.dir.join("shim.sock"));
+            // A client that finds no socket reads exit.json. By the handle: the name may be the next run's by now.
+            let _ = unlinkat(&shim.dir_handle, "shim.sock", AtFlags::empty());
             ExitCode::SUCCESS
         }
         Err(Error(message)) => {
