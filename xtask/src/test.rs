@@ -10,17 +10,21 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("busybox-static", "the content of the test images"),
+    ("binutils", "links an i386 program to be filtered"),
     ("containerd", "under dockerd"),
     ("crun", "an OCI runtime to hold ours against"),
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     ("iproute2", "private network namespaces for the peers"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
+    ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
+    ("python3-seccomp", "asks libseccomp for numbers of system calls"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),

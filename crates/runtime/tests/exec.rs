@@ -164,3 +164,32 @@ fn exec_has_a_terminal_too() {
     let mut terminal = File::from(terminal.join().unwrap());
     assert_eq!(drain(&mut terminal), "/dev/pts/0\ndone\n");
 }
+
+#[test]
+fn what_fails_ends_with_runcs_codes() {
+    let bundle = Bundle::sh("sleep 100");
+    bundle.start();
+    let refused = |words: &[&str], more: &[&str], code: i32| {
+        let said = bundle.call_with(words, more);
+        assert_eq!(said.code, code, "{words:?} {more:?}: {}", said.err);
+    };
+    for program in ["nosuch", "/nosuch", "/bin"] {
+        refused(&["exec"], &[program], 255);
+    }
+    refused(&["exec", "--cwd", "/nosuch"], &["true"], 255);
+    refused(&["exec", "--tty", "--detach"], &["true"], 255);
+    for words in [&["start"][..], &["create", "-b", "/"], &["delete"]] {
+        refused(words, &[], 1);
+    }
+    refused(&["kill"], &["NOPE"], 1);
+    for words in [&["state"][..], &["start"], &["kill"], &["delete"], &["pause"], &["resume"], &["ps"]] {
+        let said: bundle::Said = bundle.command(words).arg("nosuch").output().unwrap().into();
+        assert_eq!(said.code, 1, "{words:?}: {}", said.err);
+    }
+    let gone: bundle::Said = bundle.command(&["delete", "--force", "nosuch"]).output().unwrap().into();
+    assert_eq!(gone.code, 0, "{}", gone.err);
+    assert_eq!(bundle.call_with(&["kill"], &["KILL"]).code, 0);
+    bundle.await_status("stopped");
+    refused(&["exec"], &["true"], 255);
+    refused(&["kill"], &["KILL"], 1);
+}

@@ -260,7 +260,7 @@ fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<Owne
             ours.try_clone().map(Some).during(|| "copy the console socket")
         }
         (true, None, _) => {
-            Err(Error::new("cannot allocate tty if runc will detach without setting console socket"))
+            Err(Error::new("cannot allocate tty if the runtime will detach without setting console socket"))
         }
     }
 }

@@ -79,7 +79,7 @@ fn console(
         (false, Some(_)) => Err(Error::new("--console-socket: the process has no terminal")),
         (true, Some(path)) => Ok((None, Some(create::connect(path)?))),
         (true, None) if detached => {
-            Err(Error::new("cannot allocate tty if runc will detach without setting console socket"))
+            Err(Error::new("cannot allocate tty if the runtime will detach without setting console socket"))
         }
         (true, None) => relay::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))),
     }

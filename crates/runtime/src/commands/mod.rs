@@ -54,7 +54,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Err(error) => {
             log(&context.global, "error", &error.to_string());
             say(&error.to_string());
-            ExitCode::FAILURE
+            // As runc: what `exec` cannot start ends with a code that programs seldom end with themselves.
+            if context.call.command == "exec" { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
 }

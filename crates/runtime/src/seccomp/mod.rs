@@ -86,7 +86,7 @@ fn flags(names: &[String]) -> Result<u64> {
     })
 }
 
-/// `AUDIT_ARCH_*`, and which column of the table holds its numbers.
+/// In the order of the columns of [`syscalls::TABLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Architecture {
     X86_64,
@@ -110,6 +110,7 @@ impl Architecture {
         if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
     }
 
+    /// `AUDIT_ARCH_*`
     fn audit(self) -> u32 {
         match self {
             Self::X86_64 | Self::X32 => 0xc000_003e,
@@ -119,64 +120,24 @@ impl Architecture {
     }
 
     fn number(self, name: &str) -> Option<u32> {
-        if self == Self::X32
-            && let Some(special) = x32(name)
-        {
-            return Some(X32 | special);
-        }
         let index = syscalls::TABLE.binary_search_by_key(&name, |(known, _)| known).ok()?;
         let (_, numbers) = syscalls::TABLE[index];
-        let number = match self {
-            Self::X86_64 | Self::X32 => numbers[0],
-            Self::X86 => numbers[1],
-            Self::Aarch64 => numbers[2],
-        };
-        let base = if self == Self::X32 { X32 } else { 0 };
-        (number != syscalls::NO).then_some(base | u32::from(number))
+        let number = numbers[self as usize];
+        (number != syscalls::NO).then_some(self.base() | u32::from(number))
+    }
+
+    /// What all its numbers have in common.
+    fn base(self) -> u32 {
+        if self == Self::X32 { X32 } else { 0 }
     }
 }
 
-/// Calls with pointers inside have numbers of their own on x32, from 512 in this order.
-fn x32(name: &str) -> Option<u32> {
-    const NAMES: [&str; 36] = [
-        "rt_sigaction",
-        "rt_sigreturn",
-        "ioctl",
-        "readv",
-        "writev",
-        "recvfrom",
-        "sendmsg",
-        "recvmsg",
-        "execve",
-        "ptrace",
-        "rt_sigpending",
-        "rt_sigtimedwait",
-        "rt_sigqueueinfo",
-        "sigaltstack",
-        "timer_create",
-        "mq_notify",
-        "kexec_load",
-        "waitid",
-        "set_robust_list",
-        "get_robust_list",
-        "vmsplice",
-        "move_pages",
-        "preadv",
-        "pwritev",
-        "rt_tgsigqueueinfo",
-        "recvmmsg",
-        "sendmmsg",
-        "process_vm_readv",
-        "process_vm_writev",
-        "setsockopt",
-        "getsockopt",
-        "io_setup",
-        "io_submit",
-        "execveat",
-        "preadv2",
-        "pwritev2",
-    ];
-    NAMES.iter().position(|known| *known == name).map(|index| 512 + index as u32)
+/// The calls that an architecture has: names and numbers.
+pub fn calls(architecture: &str) -> Result<Vec<(&'static str, u32)>> {
+    let known = Architecture::named(architecture)
+        .ok_or_else(|| Error::new(format!("linux.seccomp: architecture {architecture:?} is not known")))?;
+    let names = syscalls::TABLE.iter().map(|(name, _)| *name);
+    Ok(names.filter_map(|name| Some((name, known.number(name)?))).collect())
 }
 
 /// Compiles a filter.
@@ -203,6 +164,11 @@ pub fn compile(seccomp: &Seccomp) -> Result<Program> {
     }
     for section in sections.values_mut() {
         finish(section);
+    }
+    if !architectures.contains(&Architecture::X32)
+        && let Some(section) = sections.get_mut(&Architecture::X32.audit())
+    {
+        section.push((X32, Decision::Return(KILL_PROCESS)));
     }
     Ok(Program {
         code: bpf::assemble(Architecture::native().audit(), &sections, KILL_PROCESS)?,
@@ -235,16 +201,77 @@ fn read_rule(rule: &SeccompRule) -> Result<Read<'_>> {
     Ok(Read { names: &rule.names, rules })
 }
 
+/// What `socketcall` does for its first argument, from 1.
+const SOCKET_CALLS: [&str; 20] = [
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
+    "sendmmsg",
+];
+
+/// What `ipc` does for the lower half of its first argument; the upper half is a version.
+const IPC_CALLS: [(&str, u64); 12] = [
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
+];
+
+/// i386 also has one number for all socket calls and one for all of System V's: a rule for `socket` is one for those,
+/// too, as under libseccomp.
+fn multiplexed(name: &str, rules: &[Rule]) -> Option<(u32, Rule)> {
+    let (multiplexer, mask, call) = match SOCKET_CALLS.iter().position(|known| *known == name) {
+        Some(index) => ("socketcall", u64::MAX, index as u64 + 1),
+        None => ("ipc", 0xffff, IPC_CALLS.iter().find(|(known, _)| *known == name)?.1),
+    };
+    // The call's own arguments are behind a pointer: a rule that asks for them may forbid too much here, never allow it.
+    let rule = rules.iter().find(|rule| rule.tests.is_empty() || !lets_pass(rule.action))?;
+    let test = bpf::Test { index: 0, operator: bpf::Operator::MaskedEqual, value: mask, second: call };
+    Some((Architecture::X86.number(multiplexer)?, Rule { tests: vec![test], action: rule.action }))
+}
+
+fn lets_pass(action: u32) -> bool {
+    action == ALLOW || action == LOG || action & 0xffff_0000 == TRACE
+}
+
 /// For each number from which a decision holds on: that decision.
 fn decide(architecture: Architecture, default: u32, rules: &[Read<'_>]) -> Vec<(u32, Decision)> {
-    let base = if architecture == Architecture::X32 { X32 } else { 0 };
     let mut by_number: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-    for rule in rules {
-        for number in rule.names.iter().filter_map(|name| architecture.number(name)) {
+    for (rule, name) in rules.iter().flat_map(|rule| rule.names.iter().map(move |name| (rule, name))) {
+        if let Some(number) = architecture.number(name) {
             by_number.entry(number).or_default().extend(rule.rules.iter().cloned());
         }
+        if architecture == Architecture::X86
+            && let Some((number, muxed)) = multiplexed(name, &rule.rules)
+        {
+            by_number.entry(number).or_default().push(muxed);
+        }
     }
-    let mut decisions = vec![(base, Decision::Return(default))];
+    let mut decisions = vec![(architecture.base(), Decision::Return(default))];
     for (number, rules) in &by_number {
         // A rule without comparisons holds always, whatever stands beside it.
         let always = rules.iter().find(|rule| rule.tests.is_empty());
@@ -257,9 +284,7 @@ fn decide(architecture: Architecture, default: u32, rules: &[Read<'_>]) -> Vec<(
     }
     // A call younger than the profile does not exist: libraries then fall back, which "not permitted" keeps them from.
     if let Some((last, _)) = by_number.last_key_value()
-        && default != ALLOW
-        && default != LOG
-        && default & 0xffff_0000 != TRACE
+        && !lets_pass(default)
     {
         decisions.push((last + 1, Decision::Return(ERRNO | ENOSYS)));
     }
@@ -269,11 +294,7 @@ fn decide(architecture: Architecture, default: u32, rules: &[Read<'_>]) -> Vec<(
 /// Puts a section in order: the later of two decisions for one number holds, equal neighbours become one.
 fn finish(section: &mut Vec<(u32, Decision)>) {
     let by_number: BTreeMap<u32, Decision> = section.drain(..).collect();
-    let x32 = by_number.contains_key(&X32);
     section.extend(by_number);
-    if !x32 && section.last().is_some_and(|(number, _)| *number < X32) {
-        section.push((X32, Decision::Return(KILL_PROCESS)));
-    }
     section.dedup_by(|later, earlier| later.1 == earlier.1);
 }
 

@@ -168,3 +168,44 @@ fn a_kept_program_is_the_same() {
     assert!(Program::from_bytes(&[1, 2, 3]).is_err());
     assert!(syscalls::TABLE.is_sorted_by_key(|(name, _)| name));
 }
+
+#[test]
+fn a_rule_for_a_call_holds_for_the_multiplexer_of_i386() {
+    let rule = |names: &[&str], action: &str, args| SeccompRule {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        action: action.into(),
+        errno_ret: None,
+        args,
+    };
+    let family = SeccompArg { index: 0, value: 38, value_two: 0, op: "SCMP_CMP_EQ".into() };
+    let compiled = |default: &str, syscalls| {
+        let architectures = vec!["SCMP_ARCH_X86".into()];
+        let default_action = default.into();
+        compile(&Seccomp { default_action, architectures, syscalls, ..Seccomp::default() }).unwrap()
+    };
+    let i386 = |program: &Program, number, first| run(program, 0x4000_0003, number, [first, 0, 0, 0, 0, 0]);
+    let denied = compiled(
+        "SCMP_ACT_ALLOW",
+        vec![
+            rule(&["connect", "shmat"], "SCMP_ACT_ERRNO", vec![]),
+            rule(&["socket"], "SCMP_ACT_ERRNO", vec![family.clone()]),
+        ],
+    );
+    for (number, first, answer) in [
+        (102, 1, ERRNO | 1),
+        (102, 2, ALLOW),
+        (102, 3, ERRNO | 1),
+        (117, 21, ERRNO | 1),
+        (117, 0x1_0015, ERRNO | 1),
+        (117, 22, ALLOW),
+    ] {
+        assert_eq!(i386(&denied, number, first), answer, "{number} {first}");
+    }
+    let allowed = compiled(
+        "SCMP_ACT_ERRNO",
+        vec![rule(&["connect"], "SCMP_ACT_ALLOW", vec![]), rule(&["socket"], "SCMP_ACT_ALLOW", vec![family])],
+    );
+    assert_eq!(i386(&allowed, 102, 3), ALLOW);
+    assert_eq!(i386(&allowed, 102, 1), ERRNO | 1, "the family is behind a pointer");
+    assert_eq!(i386(&allowed, X32 + 600, 0), ERRNO | ENOSYS);
+}
