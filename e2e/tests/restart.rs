@@ -25,11 +25,15 @@ fn engine() -> (Engine, Client) {
 
 const TICKS: &str = "busybox sh -c 'i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.02; done'";
 
-/// Whether these are `tick 1`, `tick 2`, … without a gap.
+/// Whether these are `tick 1`, `tick 2`, … without a gap. A dockerd that is killed may lose the line that it was
+/// writing, so of Docker's only the order counts.
 #[track_caller]
 fn assert_whole(lines: &[String]) {
-    for (index, line) in lines.iter().enumerate() {
-        assert_eq!(line, &format!("tick {}", index + 1), "after {index} lines");
+    let number = |line: &String| line.strip_prefix("tick ").and_then(|number| number.parse::<usize>().ok());
+    let numbers: Vec<usize> = lines.iter().filter_map(number).collect();
+    assert!(!lines.is_empty() && numbers.len() == lines.len() && numbers.is_sorted(), "{lines:?}");
+    if Kind::chosen() == Kind::Knarr {
+        assert!(numbers.iter().copied().eq(1..=lines.len()), "a gap in {numbers:?}");
     }
 }
 
@@ -115,6 +119,7 @@ fn following_and_attaching_go_on() {
     e2e::rest(200);
     attached.send("before\n");
     assert_eq!(attached.line(), "got before");
+    c.await_log(&id, "got before");
     engine.kill_daemon();
     drop(attached);
     engine.start_daemon();
@@ -136,8 +141,9 @@ fn a_terminal_goes_on() {
     let (engine, c) = engine();
     let mut pty = c.terminal("run -it --name term busybox sh", 24, 80);
     pty.expect("# ");
-    pty.send("MARK=kept\r");
-    pty.expect("# ");
+    // A prompt may be one that was drawn again; only output tells that the line was read.
+    pty.send("MARK=kept; echo $MARK-now\r");
+    pty.expect("kept-now");
     engine.kill_daemon();
     drop(pty);
     engine.start_daemon();
@@ -244,6 +250,7 @@ fn many_containers() {
         engine.start_daemon();
     }
     assert_eq!(c.run("ps -q").ok().lines().len(), ids.len());
+    ids.iter().for_each(|id| c.await_log(id, "tick 5"));
     for id in &ids {
         assert_whole(&c.run(&format!("logs {id}")).ok().lines());
     }

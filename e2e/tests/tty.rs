@@ -79,8 +79,8 @@ fn detach_and_attach(c: &Client) {
     let name = c.name("detach");
     let mut pty = c.terminal(&format!("run --rm -it --name {name} busybox sh"), 24, 80);
     pty.expect("# ");
-    pty.send("MARK=kept\r");
-    pty.expect("# ");
+    pty.send("MARK=kept; echo $MARK-now\r");
+    pty.expect("kept-now");
     pty.send("\x10\x11");
     pty.code(0);
     assert_eq!(c.field(&name, "/State/Running"), true);
