@@ -250,7 +250,9 @@ fn many_containers() {
         engine.start_daemon();
     }
     assert_eq!(c.run("ps -q").ok().lines().len(), ids.len());
-    ids.iter().for_each(|id| c.await_log(id, "tick 5"));
+    for id in &ids {
+        c.await_log(id, "tick 5");
+    }
     for id in &ids {
         assert_whole(&c.run(&format!("logs {id}")).ok().lines());
     }
