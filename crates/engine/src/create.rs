@@ -10,10 +10,10 @@ use trace::Room;
 use crate::{
     Created, Engine, Image, LastRun, State, blocking,
     config::{Config, Network},
+    disk::make_directory,
     error::{Error, Result},
     handle::{Handle, Record},
     locked, names,
-    open::make_directory,
     recorder::Recorder,
     start::check_sources,
     undo::Undo,

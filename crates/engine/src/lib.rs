@@ -10,6 +10,7 @@ pub mod state;
 mod attach;
 mod create;
 mod directories;
+mod disk;
 mod embedded;
 mod events;
 mod exec;

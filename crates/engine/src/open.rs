@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -22,6 +22,7 @@ use crate::{
     Container, Engine, Files, Options, State,
     config::Log,
     directories::Directories,
+    disk::{make_directory, write_json},
     error::{Error, Kind, Result},
     events::Events,
     exec::Session,
@@ -322,7 +323,7 @@ impl Engine {
     pub(crate) fn write_record(&self, id: &str, record: &Record) -> Result<()> {
         let how = crate::handle::durability(&record.config);
         self.0.store.put(CONTAINERS, id, record, how).map_err(Error::internal)?;
-        crate::start::write_json(&self.home(id).join(COPY), record)
+        write_json(&self.home(id).join(COPY), record)
     }
 }
 
@@ -345,12 +346,6 @@ fn take_roots(options: &Options) -> Result<fs::File> {
     let place = exec_root.display();
     let remedy = "stop it, or choose other roots with --exec-root and --data-root";
     Err(Error::new(Kind::Conflict, format!("another knarr daemon uses {place}: {remedy}")))
-}
-
-/// Makes a directory that only its owner (and, by `mode`, a group) may enter; one that exists is left as it is.
-pub(crate) fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|error| Error::at("create directory", path, &error))
 }
 
 /// A copy of `program` that nobody can change any more.

@@ -17,10 +17,10 @@ use trace::Room;
 use crate::{
     Container, Engine, State, blocking,
     config::Log,
+    disk::{make_directory, write_json},
     error::{Error, Kind, Result},
     handle::Handle,
     host, locked,
-    open::make_directory,
     recorder::Recorder,
     shim::Line,
     spec::{self as bundle, Facts},
@@ -370,12 +370,6 @@ fn write_files(container: &Container, facts: &Facts) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A small file in one write.
-pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_vec(value).map_err(Error::internal)?;
-    fs::write(path, text).map_err(|error| Error::at("write", path, &error))
 }
 
 /// Docker's exit code of a container that could not start, by the words of the error.
