@@ -159,6 +159,15 @@ impl Engine {
         });
     }
 
+    /// Starts the daemon and waits until it answers or has given up; tells which.
+    #[track_caller]
+    pub fn try_start_daemon(&self) -> bool {
+        let child = self.spawn_daemon();
+        *self.daemon.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        until("the daemon answers or ends", || self.answers() || !self.is_up());
+        self.answers()
+    }
+
     /// Starts the daemon; the caller sees how it fares.
     pub fn spawn_daemon(&self) -> Child {
         let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("open the log");

@@ -60,7 +60,9 @@ fn two_at_once_start_one() {
     let output = on_a_fresh_machine(
         "for i in 1 2 3 4; do knarr run --rm --network none hello >/run/out$i & done\n\
          wait\n\
-         sleep 1\n\
+         for try in $(seq 50); do \
+           test $(grep -lz '^daemon' /proc/[0-9]*/cmdline | wc -l) -gt 1 || break; sleep 0.1; \
+         done # those that lost the race need a moment to see it\n\
          grep -l 'pid 1' /run/out1 /run/out2 /run/out3 /run/out4\n\
          echo daemons: $(grep -lz '^daemon' /proc/[0-9]*/cmdline | wc -l)\n",
     );

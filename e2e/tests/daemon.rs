@@ -11,6 +11,7 @@ use e2e::{Engine, Setup, knarr_only, program};
 knarr_only![
     two_sockets,
     a_socket_from_systemd,
+    the_units_are_sound,
     the_socket_is_for_a_group,
     the_roots_are_closed_to_others,
     debug_logs_more,
@@ -25,11 +26,11 @@ fn two_sockets() {
     let other = std::env::temp_dir().join(format!("knarr-e2e-{}.sock", std::process::id()));
     let args = vec![format!("--host=unix://{}", other.display())];
     let engine = Engine::start(Setup { args, ..Default::default() });
-    let status = Command::new("docker")
+    let output = Command::new("docker")
         .args(["-H", &format!("unix://{}", other.display()), "ps"])
-        .status()
+        .output()
         .expect("run docker");
-    assert!(status.success());
+    assert!(output.status.success());
     engine.any_client().run("ps").ok();
     drop(engine);
     assert!(!other.exists(), "the socket is left behind");
@@ -42,6 +43,21 @@ fn a_socket_from_systemd() {
     // It is systemd's: the next daemon finds it.
     engine.stop_daemon();
     assert!(engine.socket().exists());
+}
+
+fn the_units_are_sound() {
+    let place = e2e::Place::new("units");
+    let script = "cp packaging/systemd/knarr.service packaging/systemd/knarr.socket $1 && \
+        sed -i \"s|^ExecStart=[^ ]*|ExecStart=$2|\" $1/knarr.service && \
+        systemd-analyze verify --man=no $1/knarr.service $1/knarr.socket";
+    let output = Command::new("sh")
+        .args(["-euc", script, "sh"])
+        .args([&place.dir, &program("knarr")])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("run sh");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 fn the_socket_is_for_a_group() {

@@ -10,9 +10,10 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 19] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
+    ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
     ("crun", "an OCI runtime to hold ours against"),
     ("curl", "asks the API as a stranger does"),
@@ -29,7 +30,10 @@ const PACKAGES: [(&str, &str); 19] = [
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),
     ("strace", "shows that something was not done"),
+    ("systemd", "hands sockets over; checks our units"),
     ("umoci", "unpacks images, to hold our unpacking against"),
+    ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
+    ("zstd", "packs archives"),
 ];
 
 /// Runs the tests whose name holds one of `filters`; all, if there is none. `thorough`: also the slow ones.
