@@ -162,10 +162,18 @@ impl Drop for Service {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for controller in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            let own = controller.path().join("knarr").join(self.root.path().file_name().unwrap_or_default());
-            let _ = fs::remove_dir(own);
+        // A shim takes its container's groups away a moment after the removal was answered.
+        let name = self.root.path().file_name().unwrap_or_default();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let mut left: Vec<_> = hierarchies.map(|entry| entry.path().join("knarr").join(name)).collect();
+        for _ in 0..250 {
+            left.retain(|group| fs::remove_dir(group).is_err() && group.exists());
+            if left.is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
+        eprintln!("left behind: {left:?}");
     }
 }
 
