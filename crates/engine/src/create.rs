@@ -90,7 +90,8 @@ impl Engine {
         let (snapshots, id, record) = (self.0.snapshots.clone(), id.to_owned(), record.clone());
         let prepared = blocking(move || {
             let volatile = record.config.host.auto_remove;
-            let request = Prepare { chain: &record.chain, init: &INIT, ids: &record.config.ids, volatile };
+            let request =
+                Prepare { chain: &record.chain, init: &INIT, ids: &record.config.ids, volatile, size: None };
             snapshots.prepare(&id, &request)
         });
         Ok(prepared.await??)

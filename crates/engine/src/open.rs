@@ -83,7 +83,8 @@ impl Engine {
         let lock = take_roots(&options)?;
         let store = Arc::new(Store::open(&options.data_root).map_err(Error::internal)?);
         let images = Arc::new(Images::open(&options.data_root, store.clone())?);
-        let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root.join("overlay"))?.into();
+        let snapshots: Arc<dyn Driver> =
+            snapshot::open(&options.data_root, &snapshot::Choice::default())?.into();
         let runtime = seal(&options.runtime)
             .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;

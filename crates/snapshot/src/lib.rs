@@ -6,22 +6,61 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{Read, Write},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use oci::{Digest, IdMap, Mount};
 
+mod changes;
+mod merged;
 mod overlay;
+mod pack;
+mod same;
 pub mod suite;
 mod tree;
 mod unpack;
 
-/// The driver for layers and snapshots under `root`, which is made if it is not there and belongs to one process
-/// at a time. What a crash left half done there is swept away.
-pub fn open(root: &Path) -> Result<Box<dyn Driver>, Error> {
-    Ok(Box::new(overlay::Overlay::open(root)?))
+/// Which driver, and how; from `--storage-driver` and `--storage-opt`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// By [`Driver::name`]; the best that works under the data root if none.
+    pub driver: Option<String>,
+    /// Words of the driver's own, as Docker's `overlay2.size=10G`, in order.
+    pub options: Vec<(String, String)>,
+}
+
+/// The names of all drivers, best first.
+pub const DRIVERS: [&str; 1] = ["overlay"];
+
+/// The driver for layers and snapshots under `root`, where it keeps a directory of its name that belongs to one
+/// process at a time. What a crash left half done there is swept away.
+///
+/// # Errors
+/// [`Error::Unusable`] if `choice` names a driver that does not exist or does not work here, or if what lies under
+/// `root` was made by another driver: its images and containers would seem lost.
+pub fn open(root: &Path, choice: &Choice) -> Result<Box<dyn Driver>, Error> {
+    let name = choice.driver.as_deref().unwrap_or(DRIVERS[0]);
+    let name = if name == "overlay2" { "overlay" } else { name };
+    if let Some((key, _)) = choice.options.first() {
+        return Err(Error::Unusable(format!("storage option {key} is not known to the driver {name}")));
+    }
+    match name {
+        "overlay" => open_overlay(&root.join(name)),
+        other => Err(Error::Unusable(format!(
+            "there is no storage driver {other:?}; there are: {}",
+            DRIVERS.join(", ")
+        ))),
+    }
+}
+
+/// The overlay driver in this very directory.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_overlay(directory: &Path) -> Result<Box<dyn Driver>, Error> {
+    Ok(Box::new(overlay::Overlay::open(directory)?))
 }
 
 /// How layers are kept and stacked. Every driver passes the conformance suite beside this trait.
@@ -32,9 +71,10 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Whether the uppermost layer of `chain` (diff ids, lowest first) is there and whole.
     fn has(&self, chain: &[Digest]) -> bool;
 
-    /// Unpacks an uncompressed layer archive as the uppermost layer of `chain`; the layers below need not be there
-    /// yet. Reads `tar` to its very end, where a verifying reader reports a wrong digest, before anything
-    /// becomes visible; on error nothing is left.
+    /// Unpacks an uncompressed layer archive as the uppermost layer of `chain`. The layers below need not be there
+    /// yet, and several layers, also the same one twice, may be applied at once by several threads. Reads `tar` to
+    /// its very end, where a verifying reader reports a wrong digest, before anything becomes visible; on error
+    /// nothing is left.
     fn apply(&self, chain: &[Digest], tar: &mut dyn Read) -> Result<Applied, Error>;
 
     /// Makes the snapshot `key` over the layers of a chain: an init layer of `init` and an empty writable layer.
@@ -68,6 +108,25 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// The name under which this driver keeps the uppermost layer of `chain`.
     fn layer_name(&self, chain: &[Digest]) -> String;
 
+    /// What the container `key` has changed, as `docker diff` tells: directories before what is in them, names in
+    /// byte order. The init layer never counts. The container may be running; what it does meanwhile may or may not
+    /// be told.
+    fn changes(&self, key: &str) -> Result<Vec<Change>, Error>;
+
+    /// The same as an uncompressed layer archive: explicit whiteouts, no marks of this driver, nothing of the init
+    /// layer; entries in the order of [`Driver::changes`], and the same tree always gives the same bytes.
+    fn diff(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error>;
+
+    /// The whole root of `key` as an archive without removals, the init layer included, as `docker export` has it.
+    fn export(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error>;
+
+    /// The uppermost layer of `chain` as a layer archive again: the same content, but not the same bytes, and so
+    /// not the same digest, as what it was unpacked from.
+    fn layer_tar(&self, chain: &[Digest], out: &mut dyn Write) -> Result<Packed, Error>;
+
+    /// What the uppermost layer of `chain` takes on disk, what it shares with others left out.
+    fn layer_usage(&self, chain: &[Digest]) -> Result<Usage, Error>;
+
     /// What the writable layer of `key` holds.
     fn usage(&self, key: &str) -> Result<Usage, Error>;
 
@@ -87,6 +146,38 @@ pub struct Prepare<'a> {
     pub ids: &'a IdMap,
     /// Nothing in it must survive a crash of the machine: no syncing (overlayfs' `volatile`, Linux 5.10).
     pub volatile: bool,
+    /// Most bytes that the writable layer may take (`--storage-opt size=`): by project quota or qgroup. A file system
+    /// without one is an error that says so.
+    pub size: Option<u64>,
+}
+
+/// One path of a container that its image has not, or not so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute inside the root; any bytes but NUL.
+    pub path: Vec<u8>,
+    /// What happened to it.
+    pub kind: ChangeKind,
+}
+
+/// Docker's three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// In the image too, and other than there; or a directory in which something has changed.
+    Modified,
+    /// Not in the image.
+    Added,
+    /// In the image only.
+    Deleted,
+}
+
+/// What an archive was made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Bytes of file content, holes included.
+    pub size: u64,
+    /// Entries written, whiteouts too.
+    pub entries: u64,
 }
 
 /// One entry of an init layer; parents are made as needed. An entry is left out where the image has something of
@@ -137,6 +228,12 @@ pub enum Error {
     /// Reading the archive failed: it is truncated, or its digest is not what was promised.
     #[error("reading layer: {0}")]
     Read(std::io::Error),
+    /// Whoever wanted the archive did not take it.
+    #[error("writing layer: {0}")]
+    Write(std::io::Error),
+    /// A driver or an option that does not exist, or does not work here; says which and what to do.
+    #[error("{0}")]
+    Unusable(String),
     /// A layer or snapshot that is not there.
     #[error("{0} does not exist")]
     Missing(String),

@@ -4,6 +4,7 @@
 //! Mounts are made detached, so that the host never sees them and they vanish with their descriptor.
 
 mod checks;
+mod packing;
 
 use std::{
     fs, io,
@@ -27,7 +28,7 @@ type Check = fn(&dyn Driver);
 /// # Panics
 /// If the driver does not do what it must.
 pub fn run(driver: &dyn Driver) {
-    let checks: [(&str, Check); 13] = [
+    let checks: [(&str, Check); 19] = [
         ("layers come and go", checks::layers_come_and_go),
         ("broken archives leave nothing", checks::broken_archives_leave_nothing),
         ("metadata is kept", checks::metadata_is_kept),
@@ -41,6 +42,12 @@ pub fn run(driver: &dyn Driver) {
         ("two hundred layers", checks::two_hundred_layers),
         ("writable layers stay until removed", checks::writable_layers_stay),
         ("volatile snapshots mount again", checks::volatile_snapshots_mount_again),
+        ("changes are told as Docker tells them", packing::changes_are_told_as_docker_tells_them),
+        ("a diff is a layer", packing::a_diff_is_a_layer),
+        ("archives keep everything", packing::archives_keep_everything),
+        ("layers are packed with their marks", packing::layers_are_packed_with_their_marks),
+        ("an export has the init layer", packing::an_export_has_the_init_layer),
+        ("a receiver may fail", packing::a_receiver_may_fail),
     ];
     for (name, check) in checks {
         eprintln!("{}: {name}", driver.name());
@@ -133,8 +140,14 @@ impl<'d> Fixture<'d> {
         Self { driver, chain }
     }
 
+    /// Another layer on top.
+    fn push(&mut self, tar: &[u8]) {
+        self.chain.push(digest(self.chain.len() as u32 + 1));
+        good(self.driver.apply(&self.chain, &mut &tar[..]));
+    }
+
     fn prepare(&self, init: &[InitEntry], volatile: bool) {
-        let request = Prepare { chain: &self.chain, init, ids: &IdMap::IDENTITY, volatile };
+        let request = Prepare { chain: &self.chain, init, ids: &IdMap::IDENTITY, volatile, size: None };
         good(self.driver.prepare(KEY, &request));
     }
 

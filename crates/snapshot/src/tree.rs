@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,6 +33,23 @@ pub(crate) const PRIVATE: Mode = Mode::RWXU;
 
 /// Marks a directory that hides what is below it; set by whiteout entries only.
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
+
+/// What an archive's names for removals begin with (AUFS's habit, which the OCI kept: image-spec, layer.md).
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+
+/// Parent and last component.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A name from an archive or a container, for messages.
+pub(crate) fn host_path(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
+}
 
 pub(crate) fn open_directory(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -3,7 +3,7 @@
 #[test]
 fn overlay_conforms() {
     let root = tempfile::tempdir().expect("temporary directory");
-    let driver = snapshot::open(root.path()).expect("open");
+    let driver = snapshot::open_overlay(root.path()).expect("open");
     snapshot::suite::run(&*driver);
-    assert!(snapshot::open(root.path()).is_err(), "one process at a time");
+    assert!(snapshot::open_overlay(root.path()).is_err(), "one process at a time");
 }

@@ -23,9 +23,8 @@ use sha2::{Digest as _, Sha256};
 use super::disk::{Area, Disk};
 use crate::{
     Error, InitEntry, InitKind, Prepare,
-    tree::{
-        self, OPAQUE, copy_attributes, has_xattr, is_directory, is_whiteout, look, open_directory, set_mtime,
-    },
+    merged::{Found, step},
+    tree::{self, OPAQUE, copy_attributes, has_xattr, open_directory, set_mtime},
 };
 
 /// On the root of a layer whose archive does not say what the root is like.
@@ -131,14 +130,6 @@ struct Image {
     roots: Vec<OwnedFd>,
 }
 
-/// What the merged view has under a name.
-enum Found {
-    Nothing,
-    Other,
-    /// The directories of that path, uppermost first.
-    Directories(Vec<OwnedFd>),
-}
-
 impl Image {
     fn open(disk: &Disk, chain: &[Digest]) -> Result<Self, Error> {
         let mut image = Image { layers: Vec::new(), roots: Vec::new() };
@@ -188,30 +179,6 @@ impl Image {
     }
 }
 
-fn step(above: &[OwnedFd], name: &std::ffi::OsStr) -> rustix::io::Result<Found> {
-    let mut directories = Vec::new();
-    for directory in above {
-        match look(directory, name)? {
-            None => {}
-            Some(stat) if is_directory(&stat) => {
-                let found = open_directory(directory, name)?;
-                let opaque = has_xattr(&found, OPAQUE)?;
-                directories.push(found);
-                if opaque {
-                    break;
-                }
-            }
-            Some(stat) => {
-                if directories.is_empty() && !is_whiteout(&stat) {
-                    return Ok(Found::Other);
-                }
-                break;
-            }
-        }
-    }
-    Ok(if directories.is_empty() { Found::Nothing } else { Found::Directories(directories) })
-}
-
 /// The init layer in the making.
 struct Layer<'a> {
     image: &'a Image,
@@ -228,7 +195,7 @@ impl Layer<'_> {
         }
         let parents: Vec<_> = path.parent().into_iter().flat_map(Path::ancestors).collect();
         for parent in &parents {
-            if matches!(self.image.look(parent)?, Found::Other) {
+            if matches!(self.image.look(parent)?, Found::Other(..)) {
                 return Ok(());
             }
         }

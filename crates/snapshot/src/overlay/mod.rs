@@ -21,7 +21,7 @@ mod stack;
 use std::{
     collections::BTreeMap,
     ffi::{CStr, OsStr},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -39,7 +39,10 @@ use self::{
     stack::{Dialect, MOST_LAYERS},
 };
 use crate::{
-    Applied, Driver, Error, Prepare, Usage,
+    Applied, Change, Driver, Error, Packed, Prepare, Usage,
+    changes::{self, Upper},
+    merged,
+    pack::Packer,
     tree::{self, copy_attributes, open_directory, set_mtime},
     unpack,
 };
@@ -118,6 +121,28 @@ impl Overlay {
         let mut lower = vec![self.disk.path(Area::Init, &mark.init).join(FILES)];
         lower.extend(record.layers.iter().map(|layer| self.disk.path(Area::Layers, layer.hex())));
         Ok((lower, record))
+    }
+
+    /// The writable layer, the image's layers, uppermost first, and the init layer of a snapshot.
+    fn stack(&self, key: &str) -> Result<(OwnedFd, Vec<OwnedFd>, OwnedFd), Error> {
+        let mark = self.mark(key)?;
+        let path = self.disk.path(Area::Snapshots, key).join(UPPER);
+        let upper = open_directory(&mark.snapshot, UPPER).map_err(Error::at("open", path))?;
+        let (lower, _) = self.lower(&mark)?;
+        let mut lower = lower
+            .iter()
+            .map(|path| open_directory(rustix::fs::CWD, path).map_err(Error::at("open", path)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let init = lower.remove(0);
+        Ok((upper, lower, init))
+    }
+
+    fn layer(&self, chain: &[Digest]) -> Result<OwnedFd, Error> {
+        let digest = uppermost(chain)?;
+        if !self.disk.has(Area::Layers, digest.hex()) {
+            return Err(Error::Missing(format!("layer {digest}")));
+        }
+        self.disk.open_in(Area::Layers, digest.hex())
     }
 
     /// Makes an empty writable layer look like the image's root. Its mode is 0755 whatever the image says, as in
@@ -204,6 +229,12 @@ impl Driver for Overlay {
 
     fn prepare(&self, key: &str, request: &Prepare<'_>) -> Result<(), Error> {
         check_key(key)?;
+        if request.size.is_some() {
+            return Err(Error::Unusable(
+                "--storage-opt size is not supported by the storage driver overlay on this file system"
+                    .to_owned(),
+            ));
+        }
         // One for the init layer.
         if request.chain.len() >= MOST_LAYERS {
             let why =
@@ -300,6 +331,37 @@ impl Driver for Overlay {
 
     fn layer_name(&self, chain: &[Digest]) -> String {
         chain.last().map(|digest| digest.hex().to_owned()).unwrap_or_default()
+    }
+
+    fn changes(&self, key: &str) -> Result<Vec<Change>, Error> {
+        let (upper, image, _) = self.stack(key)?;
+        changes::changes(&upper, &image, Upper::Layer)
+    }
+
+    fn diff(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error> {
+        let (upper, image, _) = self.stack(key)?;
+        let changes = changes::changes(&upper, &image, Upper::Layer)?;
+        changes::pack(upper, &changes, out)
+    }
+
+    fn export(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error> {
+        let (upper, image, init) = self.stack(key)?;
+        let stack: Vec<_> = [upper, init].into_iter().chain(image).collect();
+        let mut packer = Packer::new(out);
+        merged::pack(&stack, &mut Vec::new(), &mut packer)?;
+        packer.finish()
+    }
+
+    fn layer_tar(&self, chain: &[Digest], out: &mut dyn Write) -> Result<Packed, Error> {
+        let layer = self.layer(chain)?;
+        let implied = tree::has_xattr(&layer, init::IMPLIED)
+            .map_err(Error::at("look at", self.disk.path(Area::Layers, self.layer_name(chain))))?;
+        changes::pack_layer(&layer, !implied, out)
+    }
+
+    fn layer_usage(&self, chain: &[Digest]) -> Result<Usage, Error> {
+        let path = self.disk.path(Area::Layers, self.layer_name(chain));
+        tree::usage(self.layer(chain)?).map_err(Error::at("measure", path))
     }
 
     fn usage(&self, key: &str) -> Result<Usage, Error> {

@@ -45,7 +45,7 @@ pub(super) fn broken_archives_leave_nothing(driver: &dyn Driver) {
     assert!(!driver.has(&chain));
     let garbage = [b'x'; 2048];
     assert!(matches!(driver.apply(&chain, &mut &garbage[..]), Err(Error::Archive(_))));
-    let request = Prepare { chain: &chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
+    let request = Prepare { chain: &chain, init: &[], ids: &IdMap::IDENTITY, volatile: false, size: None };
     assert!(matches!(driver.prepare(KEY, &request), Err(Error::Missing(_))));
 }
 
@@ -198,7 +198,8 @@ pub(super) fn two_hundred_layers(driver: &dyn Driver) {
 pub(super) fn writable_layers_stay(driver: &dyn Driver) {
     let fixture = Fixture::new(driver, &[tar(&[(file("f"), b"image"), (directory("d"), b"")])]);
     fixture.prepare(&[], false);
-    let taken = Prepare { chain: &fixture.chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
+    let taken =
+        Prepare { chain: &fixture.chain, init: &[], ids: &IdMap::IDENTITY, volatile: false, size: None };
     assert!(driver.prepare(KEY, &taken).is_err(), "a key is taken once");
     assert_eq!(good(driver.usage(KEY)).inodes, 0);
     {
