@@ -3,6 +3,7 @@
 // Handlers share one shape, whether or not they have to wait.
 #![allow(clippy::unused_async)]
 
+mod archives;
 mod containers;
 mod events;
 mod exec;
@@ -59,6 +60,8 @@ handlers! {
     ContainerWait => containers::wait,
     ContainerDelete => containers::delete,
     ContainerPrune => containers::prune,
+    ContainerChanges => archives::changes,
+    ContainerExport => archives::export,
     ContainerExec => exec::create,
     ExecStart => exec::start,
     ExecResize => exec::resize,
@@ -68,6 +71,10 @@ handlers! {
     ImageHistory => images::history,
     ImageTag => images::tag,
     ImageDelete => images::delete,
+    ImageCommit => archives::commit,
+    ImageGet => archives::save_one,
+    ImageGetAll => archives::save_all,
+    ImageSquash => archives::squash,
     ImageLoad => images::load,
     ImageCreate => images::create,
     SystemPing => system::ping,

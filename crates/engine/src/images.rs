@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Layers first, names last: what is listed is whole.
-    fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
+    pub(crate) fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
         let unpacked = staged.iter().try_for_each(|one| self.unpack(&one.image));
         if let Err(error) = unpacked {
             drop(staged);
@@ -72,7 +72,15 @@ impl Engine {
             let names = one.image.names.clone();
             let image = Image { names, ..self.0.images.publish(one)? };
             let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
-            self.0.events.image(image.id.as_str(), &name, action);
+            if action == "commit" {
+                // An event of the container's; of the image, its new name is one.
+                image
+                    .names
+                    .iter()
+                    .for_each(|name| self.0.events.image(image.id.as_str(), &name.familiar(), "tag"));
+            } else {
+                self.0.events.image(image.id.as_str(), &name, action);
+            }
             images.push(image);
         }
         Ok(images)

@@ -8,7 +8,9 @@ pub mod error;
 pub mod state;
 
 mod attach;
+mod commit;
 mod create;
+mod diff;
 mod directories;
 mod disk;
 mod embedded;
@@ -39,9 +41,12 @@ mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use commit::Commit;
 pub use config::Config;
+pub use diff::Export;
 pub use error::{Error, Kind, Result};
-pub use image::{Image, Import};
+pub use image::{Format, Image, Import, Outgoing};
+pub use snapshot::{Change, ChangeKind};
 pub use state::{LastRun, State};
 pub use types::*;
 pub use wait::Waiting;

@@ -117,8 +117,9 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// layer; entries in the order of [`Driver::changes`], and the same tree always gives the same bytes.
     fn diff(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error>;
 
-    /// The whole root of `key` as an archive without removals, the init layer included, as `docker export` has it.
-    fn export(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error>;
+    /// The whole root of `key` as an archive without removals; with what only the init layer has, as `docker export`
+    /// shows it, or without.
+    fn export(&self, key: &str, with_init: bool, out: &mut dyn Write) -> Result<Packed, Error>;
 
     /// The uppermost layer of `chain` as a layer archive again: the same content, but not the same bytes, and so
     /// not the same digest, as what it was unpacked from.

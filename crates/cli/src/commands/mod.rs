@@ -1,9 +1,12 @@
 //! One verb, one file; its doc comment is its manual.
 
 mod attach;
+mod commit;
 mod create;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod images;
 mod import;
@@ -18,6 +21,7 @@ mod rename;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod tag;
 mod top;
@@ -61,8 +65,11 @@ verbs! {
     /// Verbs of containers that stand both at the top and under `container`.
     ContainerVerb {
         Attach(attach::Attach),
+        Commit(commit::Commit),
         Create(create::Create),
+        Diff(diff::Diff),
         Exec(exec::Exec),
+        Export(export::Export),
         Kill(lifecycle::Kill),
         Logs(logs::Logs),
         Pause(lifecycle::Pause),
@@ -92,6 +99,7 @@ verbs! {
         History(history::History),
         Import(import::Import),
         Load(load::Load),
+        Save(save::Save),
         Tag(tag::Tag),
     }
 }
@@ -102,6 +110,7 @@ verbs! {
         Inspect(inspect::InspectImage),
         #[command(alias = "list")] Ls(images::Images),
         #[command(alias = "remove")] Rm(rmi::Rmi),
+        Squash(commit::Squash),
     }
 }
 

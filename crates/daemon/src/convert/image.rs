@@ -89,6 +89,33 @@ fn some(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
+/// A config that came with a commit.
+pub(crate) fn given(said: Config) -> oci::image::Config {
+    let keys = |set: Option<api::create::Set>| set.unwrap_or_default().into_keys().collect();
+    oci::image::Config {
+        user: said.user,
+        exposed_ports: keys(said.exposed_ports),
+        env: said.env.unwrap_or_default(),
+        entrypoint: said.entrypoint.map(|words| words.0),
+        cmd: said.cmd.map(|words| words.0),
+        healthcheck: said.healthcheck.map(|probe| oci::image::Healthcheck {
+            test: probe.test.unwrap_or_default(),
+            interval: probe.interval,
+            timeout: probe.timeout,
+            start_period: probe.start_period,
+            start_interval: probe.start_interval,
+            retries: probe.retries,
+        }),
+        args_escaped: said.args_escaped,
+        volumes: keys(said.volumes),
+        working_dir: said.working_dir,
+        on_build: said.on_build.unwrap_or_default(),
+        labels: said.labels.unwrap_or_default(),
+        stop_signal: Some(said.stop_signal).filter(|signal| !signal.is_empty()),
+        shell: said.shell.map(|words| words.0),
+    }
+}
+
 fn config(said: &oci::image::Config) -> Config {
     Config {
         user: said.user.clone(),

@@ -344,9 +344,10 @@ impl Driver for Overlay {
         changes::pack(upper, &changes, out)
     }
 
-    fn export(&self, key: &str, out: &mut dyn Write) -> Result<Packed, Error> {
+    fn export(&self, key: &str, with_init: bool, out: &mut dyn Write) -> Result<Packed, Error> {
         let (upper, image, init) = self.stack(key)?;
-        let stack: Vec<_> = [upper, init].into_iter().chain(image).collect();
+        let init = with_init.then_some(init);
+        let stack: Vec<_> = std::iter::once(upper).chain(init).chain(image).collect();
         let mut packer = Packer::new(out);
         merged::pack(&stack, &mut Vec::new(), &mut packer)?;
         packer.finish()

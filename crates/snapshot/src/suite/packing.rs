@@ -251,7 +251,7 @@ pub(super) fn archives_keep_everything(driver: &dyn Driver) {
     let layer = packed(|out| driver.layer_tar(&fixture.chain, out));
     assert_eq!(self::entries(&layer), entries, "a layer again as an archive");
     fixture.prepare(&[], false);
-    let mut export = self::entries(&packed(|out| driver.export(KEY, out)));
+    let mut export = self::entries(&packed(|out| driver.export(KEY, true, out)));
     assert!(export.remove("base").is_some());
     assert_eq!(export, entries, "everything exported");
     let tree = fixture.mount();
@@ -289,10 +289,12 @@ pub(super) fn layers_are_packed_with_their_marks(driver: &dyn Driver) {
 pub(super) fn an_export_has_the_init_layer(driver: &dyn Driver) {
     let fixture = Fixture::new(driver, &[tar(&[(link(Kind::Symlink, "l", "etc"), b"")])]);
     fixture.prepare(&INIT, false);
-    let names: Vec<_> = entries(&packed(|out| driver.export(KEY, out))).into_keys().collect();
+    let names: Vec<_> = entries(&packed(|out| driver.export(KEY, true, out))).into_keys().collect();
     let expected =
         ["etc/", "etc/hosts", "etc/mtab", "l", "made/", "made/only/", "made/only/by/", "made/only/by/init/"];
     assert_eq!(names, expected);
+    let names: Vec<_> = entries(&packed(|out| driver.export(KEY, false, out))).into_keys().collect();
+    assert_eq!(names, ["l"], "without it");
 }
 
 /// A reader that goes away is an error of its own, and the driver stays well.
@@ -310,7 +312,7 @@ pub(super) fn a_receiver_may_fail(driver: &dyn Driver) {
     let fixture = Fixture::new(driver, &[tar(&[(file("f"), &[1; 5000])])]);
     fixture.prepare(&[], false);
     for room in [0, 600, 4000] {
-        let error = driver.export(KEY, &mut Full(room)).err();
+        let error = driver.export(KEY, true, &mut Full(room)).err();
         assert!(matches!(&error, Some(crate::Error::Write(_))), "{error:?}");
     }
     let error = driver.diff("nobody", &mut Vec::new()).err();
