@@ -10,8 +10,10 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 28] = [
     ("busybox-static", "the content of the test images"),
+    ("btrfs-progs", "makes file systems for the storage driver btrfs"),
+    ("buildah", "makes and reads images, to hold ours against"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
@@ -19,6 +21,8 @@ const PACKAGES: [(&str, &str); 23] = [
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("e2fsprogs", "makes file systems with project quota"),
+    ("fuse-overlayfs", "the storage driver of that name"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     ("iproute2", "private network namespaces for the peers"),
     ("jq", "reads JSON as users' scripts do"),
@@ -32,6 +36,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("strace", "shows that something was not done"),
     ("systemd", "hands sockets over; checks our units"),
     ("umoci", "unpacks images, to hold our unpacking against"),
+    ("xfsprogs", "makes file systems with project quota"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),
 ];

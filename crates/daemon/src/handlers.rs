@@ -5,6 +5,7 @@
 
 mod archives;
 mod containers;
+mod disk;
 mod events;
 mod exec;
 mod images;
@@ -71,6 +72,8 @@ handlers! {
     ImageHistory => images::history,
     ImageTag => images::tag,
     ImageDelete => images::delete,
+    ImagePrune => images::prune,
+    ImageTree => disk::tree,
     ImageCommit => archives::commit,
     ImageGet => archives::save_one,
     ImageGetAll => archives::save_all,
@@ -82,6 +85,10 @@ handlers! {
     SystemVersion => system::version,
     SystemInfo => system::info,
     SystemEvents => events::events,
+    SystemDataUsage => disk::usage,
+    BuildPrune => disk::prune_builds,
+    NetworkPrune => disk::prune_networks,
+    VolumePrune => disk::prune_volumes,
     NetworkList => system::networks,
     NetworkInspect => system::network,
     VolumeList => system::volumes,

@@ -35,6 +35,7 @@ mod start;
 mod stop;
 mod types;
 mod undo;
+mod usage;
 mod user;
 mod validate;
 mod wait;
@@ -46,9 +47,10 @@ pub use config::Config;
 pub use diff::Export;
 pub use error::{Error, Kind, Result};
 pub use image::{Format, Image, Import, Outgoing};
-pub use snapshot::{Change, ChangeKind};
+pub use snapshot::{Change, ChangeKind, Choice as Storage, parse_size};
 pub use state::{LastRun, State};
 pub use types::*;
+pub use usage::{DiskUsage, ImageUsage};
 pub use wait::Waiting;
 
 /// The engine of one data root. Cheap to clone: all clones are the same engine.

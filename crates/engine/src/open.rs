@@ -83,8 +83,7 @@ impl Engine {
         let lock = take_roots(&options)?;
         let store = Arc::new(Store::open(&options.data_root).map_err(Error::internal)?);
         let images = Arc::new(Images::open(&options.data_root, store.clone())?);
-        let snapshots: Arc<dyn Driver> =
-            snapshot::open(&options.data_root, &snapshot::Choice::default())?.into();
+        let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root, &options.storage)?.into();
         let runtime = seal(&options.runtime)
             .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
@@ -259,6 +258,7 @@ impl Engine {
             last: record.last.clone(),
             execs: Vec::new(),
             log_path: self.log_path(&id, &record.config.host.log),
+            storage_driver: self.0.snapshots.name(),
             storage: self.0.snapshots.describe(&id).unwrap_or_default(),
             files: Files {
                 hostname: home.join("hostname"),

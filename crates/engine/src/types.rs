@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::{Config, LastRun, State};
+use crate::{Config, LastRun, State, Storage};
 
 /// Where one engine lives; several live side by side with different roots.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Options {
     pub shim: PathBuf,
     /// `knarr-runtime`, absolute.
     pub runtime: PathBuf,
+    /// How layers are kept.
+    pub storage: Storage,
     /// Further OCI runtimes by name.
     pub runtimes: BTreeMap<String, PathBuf>,
 }
@@ -44,6 +46,8 @@ pub struct Container {
     pub execs: Vec<String>,
     /// Where its output is kept, if in a file.
     pub log_path: Option<PathBuf>,
+    /// Which driver keeps its layers.
+    pub storage_driver: &'static str,
     /// Directories on disk by Docker's names (`LowerDir`, …).
     pub storage: BTreeMap<String, String>,
     /// Files that the engine mounts into it: `hostname`, `hosts`, `resolv.conf` on the host.

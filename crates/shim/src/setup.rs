@@ -23,7 +23,7 @@ use crate::{
     error::{Context, Error, Result},
     log::JsonFile,
     protocol::{Config, Log, Reply},
-    root::assemble,
+    root::{assemble, release},
     runtime::Runtime,
     shim::{Shim, Stage, step},
     stdio::unblock,
@@ -70,6 +70,7 @@ pub fn run(dir: &Path) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             shim.serve();
+            release(&shim.dir.join("rootfs"), &shim.config.root);
             // A client that finds no socket reads exit.json. By the handle: the name may be the next run's by now.
             let _ = unlinkat(&shim.dir_handle, "shim.sock", AtFlags::empty());
             ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 //! only holds what was touched, and a complete tree, where a missing name is a removed one.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     os::{
         fd::{AsFd, OwnedFd},
@@ -19,11 +20,13 @@ use rustix::{
 use sys::Root;
 
 use crate::{
-    Change, ChangeKind, Error, Packed,
+    Change, ChangeKind, Error, Packed, Usage,
     merged::{Found, names_of, step},
     pack::{self, Packer},
     same,
-    tree::{self, OPAQUE, has_xattr, host_path, is_directory, is_whiteout, look, names, open_directory},
+    tree::{
+        self, OPAQUE, WHITEOUT, has_xattr, host_path, is_directory, is_whiteout, look, names, open_directory,
+    },
 };
 
 /// What kind of tree is compared.
@@ -33,17 +36,29 @@ pub(crate) enum Upper {
     Layer,
     /// Below an opaque directory of such a layer: everything is said here.
     Opaque,
-    #[allow(dead_code, reason = "for the drivers of whole trees, which follow")]
     /// A whole tree, copied at this moment (seconds and nanoseconds of its last change of status): what has not
     /// changed since is as it was.
     Complete(i64, i64),
 }
 
-/// Every difference, directories before what is in them, names in order.
-pub(crate) fn changes(upper: &OwnedFd, lower: &[OwnedFd], kind: Upper) -> Result<Vec<Change>, Error> {
+/// Every difference, directories before what is in them, names in order. What only the init layer put there is none.
+pub(crate) fn changes(
+    upper: &OwnedFd,
+    lower: &[OwnedFd],
+    init: &OwnedFd,
+    kind: Upper,
+) -> Result<Vec<Change>, Error> {
     let mut walk = Walk { changes: Vec::new(), path: Vec::new() };
-    walk.level(upper, lower, kind)?;
+    // A layer on top of the init layer does not hold what is in it.
+    let init = matches!(kind, Upper::Complete(..)).then_some(init);
+    walk.level(upper, &Below { lower, init }, kind)?;
     Ok(walk.changes)
+}
+
+/// What a directory is compared with.
+struct Below<'a> {
+    lower: &'a [OwnedFd],
+    init: Option<&'a OwnedFd>,
 }
 
 struct Walk {
@@ -53,10 +68,14 @@ struct Walk {
 }
 
 impl Walk {
-    fn level(&mut self, upper: &OwnedFd, lower: &[OwnedFd], kind: Upper) -> Result<(), Error> {
+    fn level(&mut self, upper: &OwnedFd, below: &Below<'_>, kind: Upper) -> Result<(), Error> {
         let mut all = names(upper).map_err(self.error("list"))?;
         if kind != Upper::Layer {
-            all.extend(names_of(lower).map_err(self.error("list"))?);
+            all.extend(names_of(below.lower).map_err(self.error("list"))?);
+        }
+        if !matches!(kind, Upper::Complete(..)) {
+            // fuse-overlayfs writes its marks twice: as overlayfs does, and as these files. No layer could hold them.
+            all.retain(|name| !name.starts_with(WHITEOUT));
         }
         all.sort_unstable();
         all.dedup();
@@ -66,32 +85,32 @@ impl Walk {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
-            self.name(upper, lower, kind, &name)?;
+            self.name(upper, below, kind, &name)?;
             self.path.truncate(length);
         }
         Ok(())
     }
 
-    fn name(&mut self, upper: &OwnedFd, lower: &[OwnedFd], kind: Upper, name: &[u8]) -> Result<(), Error> {
-        let below = step(lower, OsStr::from_bytes(name)).map_err(self.error("look at"))?;
+    fn name(&mut self, upper: &OwnedFd, below: &Below<'_>, kind: Upper, name: &[u8]) -> Result<(), Error> {
+        let found = step(below.lower, OsStr::from_bytes(name)).map_err(self.error("look at"))?;
         let there = look(upper, name).map_err(self.error("look at"))?;
         // In a complete tree, such a device is one.
         let complete = matches!(kind, Upper::Complete(..));
         let there = there.filter(|stat| complete || !is_whiteout(stat));
-        match (there, below) {
+        match (there, found) {
             (None, Found::Nothing) => {}
             (None, _) => self.push(ChangeKind::Deleted),
-            (Some(stat), below) if is_directory(&stat) => self.directory(upper, name, below, kind)?,
-            (Some(_), Found::Nothing) => self.push(ChangeKind::Added),
+            (Some(stat), found) if is_directory(&stat) => {
+                self.directory(upper, name, found, below.init, kind)?;
+            }
+            (Some(stat), Found::Nothing) => {
+                let old = below.init.and_then(|init| Some((init, look(init, name).ok()??)));
+                if !self.unchanged(name, (upper, &stat), old.as_ref().map(|(at, stat)| (*at, stat)), kind)? {
+                    self.push(ChangeKind::Added);
+                }
+            }
             (Some(stat), Found::Other(at, old)) => {
-                let (new, old) = ((upper, &stat), (&lower[at], &old));
-                let unchanged = match kind {
-                    Upper::Complete(seconds, nanoseconds) => {
-                        same::entry(name, new, old, (seconds, nanoseconds)).map_err(self.error("compare"))?
-                    }
-                    _ => false,
-                };
-                if !unchanged {
+                if !self.unchanged(name, (upper, &stat), Some((&below.lower[at], &old)), kind)? {
                     self.push(ChangeKind::Modified);
                 }
             }
@@ -100,7 +119,30 @@ impl Walk {
         Ok(())
     }
 
-    fn directory(&mut self, upper: &OwnedFd, name: &[u8], below: Found, kind: Upper) -> Result<(), Error> {
+    /// Only a complete tree holds what nobody touched.
+    fn unchanged(
+        &self,
+        name: &[u8],
+        new: (&OwnedFd, &Stat),
+        old: Option<(&OwnedFd, &Stat)>,
+        kind: Upper,
+    ) -> Result<bool, Error> {
+        match (kind, old) {
+            (Upper::Complete(seconds, nanoseconds), Some(old)) => {
+                same::entry(name, new, old, (seconds, nanoseconds)).map_err(self.error("compare"))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn directory(
+        &mut self,
+        upper: &OwnedFd,
+        name: &[u8],
+        found: Found,
+        init: Option<&OwnedFd>,
+        kind: Upper,
+    ) -> Result<(), Error> {
         let directory = match open_directory(upper, name) {
             // The container is at work.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
@@ -110,17 +152,28 @@ impl Walk {
             Upper::Layer if has_xattr(&directory, OPAQUE).map_err(self.error("look at"))? => Upper::Opaque,
             same => same,
         };
-        let Found::Directories(lower) = below else {
-            let new = matches!(below, Found::Nothing);
-            self.push(if new { ChangeKind::Added } else { ChangeKind::Modified });
-            return self.level(&directory, &[], if kind == Upper::Layer { Upper::Opaque } else { kind });
-        };
+        let init = init.and_then(|init| open_directory(init, name).ok());
         let before = self.changes.len();
-        self.push(ChangeKind::Modified);
-        self.level(&directory, &lower, kind)?;
+        let (lower, like) = match (found, &init) {
+            (Found::Directories(lower), _) => (lower, true),
+            (Found::Nothing, Some(_)) => (Vec::new(), true),
+            (Found::Nothing, None) => (Vec::new(), false),
+            (Found::Other(..), _) => {
+                self.push(ChangeKind::Modified);
+                let kind = if kind == Upper::Layer { Upper::Opaque } else { kind };
+                return self.level(&directory, &Below { lower: &[], init: None }, kind);
+            }
+        };
+        let in_image = !lower.is_empty();
+        self.push(if in_image { ChangeKind::Modified } else { ChangeKind::Added });
+        let inside = if in_image || kind != Upper::Layer { kind } else { Upper::Opaque };
+        self.level(&directory, &Below { lower: &lower, init: init.as_ref() }, inside)?;
         // Copied up only because something in it was opened for writing, or looked at by a complete comparison.
         let touched = self.changes.len() > before + 1;
-        if !touched && same::directory(&directory, &lower[0]).map_err(self.error("compare"))? {
+        let old = lower.first().or(init.as_ref());
+        if let (true, false, Some(old)) = (like, touched, old)
+            && same::directory(&directory, old, in_image).map_err(self.error("compare"))?
+        {
             self.changes.truncate(before);
         }
         Ok(())
@@ -224,9 +277,26 @@ fn pack_marked(directory: &OwnedFd, path: &mut Vec<u8>, packer: &mut Packer<'_>)
     Ok(())
 }
 
-#[allow(dead_code, reason = "for the drivers of whole trees, which follow")]
 /// The moment of the last change of a thing's status, for [`Upper::Complete`].
 pub(crate) fn moment(of: impl AsFd) -> rustix::io::Result<Upper> {
     let stat: Stat = fstat(of)?;
     Ok(Upper::Complete(stat.st_ctime as i64, stat.st_ctime_nsec as i64))
+}
+
+/// What was added or changed in a tree takes.
+pub(crate) fn usage(tree: &OwnedFd, changes: &[Change]) -> Usage {
+    let mut usage = Usage::default();
+    let mut linked = HashSet::new();
+    for change in changes.iter().filter(|change| change.kind != ChangeKind::Deleted) {
+        let path = &change.path[1..];
+        // Where a link is on the way by now, there is nothing left to count.
+        if let Ok(Some(stat)) = look(tree, path) {
+            if stat.st_nlink > 1 && !is_directory(&stat) && !linked.insert(stat.st_ino) {
+                continue;
+            }
+            usage.inodes += 1;
+            usage.bytes += stat.st_blocks as u64 * 512;
+        }
+    }
+    usage
 }

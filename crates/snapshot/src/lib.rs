@@ -14,13 +14,19 @@ use std::{
 use oci::{Digest, IdMap, Mount};
 
 mod changes;
+mod copy;
+mod disk;
+mod init;
+mod layered;
 mod merged;
 mod overlay;
 mod pack;
+mod quota;
 mod same;
 pub mod suite;
 mod tree;
 mod unpack;
+mod whole;
 
 /// Which driver, and how; from `--storage-driver` and `--storage-opt`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub struct Choice {
 }
 
 /// The names of all drivers, best first.
-pub const DRIVERS: [&str; 1] = ["overlay"];
+pub const DRIVERS: [&str; 4] = ["overlay", "btrfs", "fuse-overlayfs", "vfs"];
 
 /// The driver for layers and snapshots under `root`, where it keeps a directory of its name that belongs to one
 /// process at a time. What a crash left half done there is swept away.
@@ -41,26 +47,105 @@ pub const DRIVERS: [&str; 1] = ["overlay"];
 /// [`Error::Unusable`] if `choice` names a driver that does not exist or does not work here, or if what lies under
 /// `root` was made by another driver: its images and containers would seem lost.
 pub fn open(root: &Path, choice: &Choice) -> Result<Box<dyn Driver>, Error> {
-    let name = choice.driver.as_deref().unwrap_or(DRIVERS[0]);
-    let name = if name == "overlay2" { "overlay" } else { name };
-    if let Some((key, _)) = choice.options.first() {
-        return Err(Error::Unusable(format!("storage option {key} is not known to the driver {name}")));
-    }
-    match name {
-        "overlay" => open_overlay(&root.join(name)),
-        other => Err(Error::Unusable(format!(
-            "there is no storage driver {other:?}; there are: {}",
-            DRIVERS.join(", ")
+    let asked = choice.driver.as_deref().map(|name| if name == "overlay2" { "overlay" } else { name });
+    let before = DRIVERS.into_iter().find(|name| is_used(&root.join(name)));
+    match (asked, before) {
+        (Some(asked), Some(before)) if asked != before => Err(Error::Unusable(format!(
+            "what is in {} was made by the storage driver {before}, and {asked} would see nothing of it: say \
+             --storage-driver {before}, or choose another data root",
+            root.display()
         ))),
+        (Some(name), _) | (None, Some(name)) => open_driver(name, &root.join(name), &choice.options),
+        (None, None) => best(root, choice),
     }
 }
 
-/// The overlay driver in this very directory.
+/// Whether a driver has kept something there.
+fn is_used(directory: &Path) -> bool {
+    ["layers", "snapshots"]
+        .iter()
+        .any(|area| std::fs::read_dir(directory.join(area)).is_ok_and(|mut names| names.next().is_some()))
+}
+
+/// The first that works. Copying everything is nobody's wish: it has to be asked for.
+fn best(root: &Path, choice: &Choice) -> Result<Box<dyn Driver>, Error> {
+    let mut reasons = Vec::new();
+    for name in &DRIVERS[..3] {
+        match open_driver(name, &root.join(name), &choice.options) {
+            Ok(driver) => return Ok(driver),
+            Err(error) => {
+                // What it made before it knew.
+                let _ = std::fs::remove_dir(root.join(name));
+                reasons.push(format!("{name}: {error}"));
+            }
+        }
+    }
+    let reasons = reasons.join("; ");
+    let remedy = "--storage-driver vfs works anywhere, but copies everything";
+    Err(Error::Unusable(format!("no storage driver works in {}: {reasons}; {remedy}", root.display())))
+}
+
+/// The driver `name` in this very directory.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_overlay(directory: &Path) -> Result<Box<dyn Driver>, Error> {
-    Ok(Box::new(overlay::Overlay::open(directory)?))
+pub fn open_driver(
+    name: &str,
+    directory: &Path,
+    options: &[(String, String)],
+) -> Result<Box<dyn Driver>, Error> {
+    let size = size_option(name, options)?;
+    Ok(match name {
+        "overlay" => Box::new(overlay::Overlay::open(directory, size)?),
+        "fuse-overlayfs" => Box::new(overlay::Overlay::open_fuse(directory, size)?),
+        "btrfs" => Box::new(whole::Whole::open_btrfs(directory, size)?),
+        "vfs" if size.is_some() => {
+            let text =
+                "the storage driver vfs cannot limit sizes: use overlay or btrfs, or leave the option out";
+            return Err(Error::Unusable(text.to_owned()));
+        }
+        "vfs" => Box::new(whole::Whole::open_vfs(directory)?),
+        other => {
+            let known = DRIVERS.join(", ");
+            return Err(Error::Unusable(format!("there is no storage driver {other:?}; there are: {known}")));
+        }
+    })
+}
+
+/// `size`, also with the driver's name before it (`overlay2.size`), is the size of every container that asks for none.
+fn size_option(driver: &str, options: &[(String, String)]) -> Result<Option<u64>, Error> {
+    let mut size = None;
+    for (key, value) in options {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        if name != "size" {
+            return Err(Error::Unusable(format!(
+                "storage option {key:?} is not known to the driver {driver}"
+            )));
+        }
+        let bytes = parse_size(value).filter(|bytes| *bytes > 0);
+        size = Some(
+            bytes.ok_or_else(|| Error::Unusable(format!("invalid size in storage option {key}={value}")))?,
+        );
+    }
+    Ok(size)
+}
+
+/// Bytes of `10G`, `512m`, `1.5GiB`: units are binary, as in all of Docker's limits.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim_start().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * 1024_f64.powi(power);
+    (bytes.is_finite() && bytes < 9e18).then_some(bytes as u64)
 }
 
 /// How layers are kept and stacked. Every driver passes the conformance suite beside this trait.
@@ -84,14 +169,12 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error>;
 
     /// The root of snapshot `key` as a detached, read-only mount for a look inside; not while it is mounted
-    /// writable elsewhere.
+    /// writable elsewhere. A driver whose mounts are a program's has none.
     fn view(&self, key: &str) -> Result<OwnedFd, Error>;
 
-    /// A regular file in the root of snapshot `key`, at most `limit` bytes; `None` if there is no such file. Under the
-    /// conditions of [`Driver::view`], but cheaper where the driver knows how.
-    fn read(&self, key: &str, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        read_in(self.view(key)?, path, limit)
-    }
+    /// A regular file in the root of snapshot `key`, at most `limit` bytes; `None` if there is no such file. Links are
+    /// followed inside. Nothing is mounted for it.
+    fn read(&self, key: &str, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error>;
 
     /// Frees the name `key` at once and its space soon after. Unknown keys are fine.
     fn remove(&self, key: &str) -> Result<(), Error>;
@@ -258,14 +341,5 @@ impl Error {
     ) -> impl FnOnce(E) -> Self {
         let path = path.into();
         move |source| Error::Io { what, path, source: source.into() }
-    }
-}
-
-/// A regular file below the directory `root`.
-fn read_in(root: OwnedFd, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-    match sys::Root::from_fd(root).read_regular(path, limit) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::at("read the container's", path)(error)),
     }
 }

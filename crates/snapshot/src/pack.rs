@@ -285,7 +285,7 @@ impl Attributes {
 
     /// Of what cannot be opened. The magic link leads to a directory of ours, and the name is not followed
     /// (`getxattrat(2)` came with Linux 6.13).
-    fn of_named(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Self> {
+    pub(crate) fn of_named(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Self> {
         let path = [format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), name].concat();
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
         Self::collect(|list| llistxattr(&*path, list), |name, value| lgetxattr(&*path, name, value))

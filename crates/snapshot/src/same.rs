@@ -11,9 +11,12 @@ use crate::{pack::Attributes, tree::is_directory};
 
 const BUFFER: usize = 64 << 10;
 
-/// A directory, what is in it left aside.
-pub(crate) fn directory(new: &OwnedFd, old: &OwnedFd) -> io::Result<bool> {
-    let (one, other) = (fstat(new)?, fstat(old)?);
+/// A directory, what is in it left aside; `timed`: its time too.
+pub(crate) fn directory(new: &OwnedFd, old: &OwnedFd, timed: bool) -> io::Result<bool> {
+    let (mut one, other) = (fstat(new)?, fstat(old)?);
+    if !timed {
+        (one.st_mtime, one.st_mtime_nsec) = (other.st_mtime, other.st_mtime_nsec);
+    }
     Ok(same_stat(&one, &other) && Attributes::of(new)?.0 == Attributes::of(old)?.0)
 }
 
@@ -27,7 +30,7 @@ pub(crate) fn entry(
     if is_directory(new) != is_directory(old) || !same_stat(new, old) {
         return Ok(false);
     }
-    if (new.st_ctime, new.st_ctime_nsec as i64) <= since {
+    if (new.st_ctime, new.st_ctime_nsec as i64) < since {
         return Ok(true);
     }
     match FileType::from_raw_mode(new.st_mode) {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    ffi::{CStr, OsStr},
+    ffi::{CStr, CString, OsStr},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -114,6 +114,14 @@ fn remove_level(at: BorrowedFd<'_>, name: &OsStr, aside: BorrowedFd<'_>, level: 
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error),
     }
+    // A subvolume goes in one call.
+    let subvolume = look(at, name)?.is_some_and(|stat| stat.st_ino == sys::btrfs::ROOT_INODE);
+    if subvolume
+        && let Ok(name) = CString::new(name.as_bytes())
+        && sys::btrfs::destroy(at, &name).is_ok()
+    {
+        return Ok(());
+    }
     if level == DEEP {
         return renameat_with(at, name, aside, unique(), RenameFlags::NOREPLACE);
     }
@@ -192,7 +200,7 @@ pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<Stat> {
 
 /// Attributes that mean something to overlayfs or to us, and so never come from an image.
 pub(crate) fn is_private(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"trusted.knarr."]
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.knarr."]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }

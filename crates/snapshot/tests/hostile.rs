@@ -35,7 +35,7 @@ impl Range {
         fs::create_dir(&canary).unwrap();
         fs::set_permissions(&canary, fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(canary.join("f"), "untouched").unwrap();
-        let driver = snapshot::open_overlay(&base.path().join("root")).unwrap();
+        let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
         let mut range = Self { base, driver, before: String::new() };
         range.before = range.listing();
         range

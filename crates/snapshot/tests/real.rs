@@ -40,7 +40,7 @@ fn source(base: &Path) -> PathBuf {
 fn a_system_s_files_are_unpacked_as_tar_would() {
     let base = tempfile::tempdir().unwrap();
     let source = source(base.path());
-    let driver = snapshot::open_overlay(&base.path().join("root")).unwrap();
+    let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
     let archive = base.path().join("archive.tar");
     let ways = ["gnu", "pax --xattrs", "pax --sparse --xattrs", "gnu --sparse"];
     for (number, way) in ways.iter().enumerate() {
@@ -70,7 +70,7 @@ fn a_system_s_files_are_unpacked_as_tar_would() {
 #[ignore = "started by the test of crashes"]
 fn child_that_applies_its_input() {
     let root = PathBuf::from(std::env::var_os("KNARR_TEST_ROOT").expect("started by hand"));
-    let driver = snapshot::open_overlay(&root).unwrap();
+    let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
     driver.apply(&[digest(1)], &mut std::io::stdin()).unwrap();
 }
 
@@ -99,7 +99,7 @@ fn a_killed_unpacking_leaves_nothing() {
         }
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        let driver = snapshot::open_overlay(&root).unwrap();
+        let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
         assert_eq!(driver.layers().unwrap(), Vec::<String>::new());
         common::wait_for_trash(&root);
     }
@@ -110,7 +110,7 @@ fn a_killed_unpacking_leaves_nothing() {
 #[ignore = "started by the test of full disks"]
 fn child_on_a_full_disk() {
     let root = PathBuf::from(std::env::var_os("KNARR_TEST_ROOT").expect("started by hand"));
-    let driver = snapshot::open_overlay(&root).unwrap();
+    let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
     let big = vec![7; 3 << 20];
     let layer = tar(&[(directory("d"), b""), (file("d/small"), b"x"), (file("d/big"), &big)]);
     let error = driver.apply(&[digest(1)], &mut &layer[..]).unwrap_err();
@@ -141,7 +141,7 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 fn volatile_snapshots_do_not_outlive_the_boot() {
     let base = tempfile::tempdir().unwrap();
     let root = base.path();
-    let driver = snapshot::open_overlay(root).unwrap();
+    let driver = snapshot::open_driver("overlay", root, &[]).unwrap();
     for (key, volatile) in [("volatile", true), ("kept", false)] {
         driver
             .prepare(key, &Prepare { chain: &[], init: &[], ids: &IdMap::IDENTITY, volatile, size: None })
@@ -167,7 +167,7 @@ fn volatile_snapshots_do_not_outlive_the_boot() {
 fn layers_are_unpacked_side_by_side() {
     let base = tempfile::tempdir().unwrap();
     {
-        let driver = snapshot::open_overlay(base.path()).unwrap();
+        let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
         std::thread::scope(|scope| {
             for number in 0..8_u32 {
                 let driver = &driver;
@@ -178,7 +178,7 @@ fn layers_are_unpacked_side_by_side() {
             }
         });
     }
-    let driver = snapshot::open_overlay(base.path()).unwrap();
+    let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
     assert_eq!(driver.layers().unwrap().len(), 4);
     common::wait_for_trash(base.path());
 }
@@ -194,7 +194,7 @@ fn figures() {
     let mut whole = Vec::new();
     fs::File::open(&archive).unwrap().read_to_end(&mut whole).unwrap();
     rustix::fs::sync();
-    let driver = snapshot::open_overlay(&base.path().join("root")).unwrap();
+    let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
     let start = Instant::now();
     let applied = driver.apply(&[digest(1)], &mut &whole[..]).unwrap();
     println!("apply {:?} {applied:?}", start.elapsed());

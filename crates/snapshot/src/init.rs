@@ -20,17 +20,17 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Area, Disk};
 use crate::{
     Error, InitEntry, InitKind, Prepare,
+    disk::{Area, Disk},
     merged::{Found, step},
     tree::{self, OPAQUE, copy_attributes, has_xattr, open_directory, set_mtime},
 };
 
 /// On the root of a layer whose archive does not say what the root is like.
-pub(super) const IMPLIED: &CStr = c"trusted.knarr.implied";
+pub(crate) const IMPLIED: &CStr = c"trusted.knarr.implied";
 /// The layer itself.
-pub(super) const FILES: &str = "files";
+pub(crate) const FILES: &str = "files";
 const RECORD: &str = "record.json";
 const VERSION: u32 = 1;
 /// Far above the largest record: 500 layers.
@@ -38,16 +38,16 @@ const RECORD_LIMIT: u64 = 1 << 20;
 
 /// What a snapshot needs to know again at each start, beside its init layer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     version: u32,
     /// The layers that matter, uppermost first.
-    pub(super) layers: Vec<Digest>,
+    pub(crate) layers: Vec<Digest>,
     /// Layers, init layer and writable layer hold ids as they are inside; the mount maps them.
-    pub(super) ids: IdMap,
+    pub(crate) ids: IdMap,
 }
 
 /// The name of the init layer for `request`; short, for the mark on each snapshot.
-pub(super) fn name(request: &Prepare<'_>) -> String {
+pub(crate) fn name(request: &Prepare<'_>) -> String {
     let mut hash = Sha256::new();
     hash.update([VERSION as u8]);
     for digest in request.chain {
@@ -78,7 +78,7 @@ pub(super) fn name(request: &Prepare<'_>) -> String {
     Digest::sha256(hash.finalize().into()).hex()[..32].to_owned()
 }
 
-pub(super) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
+pub(crate) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
     let path = disk.path(Area::Init, name).join(RECORD);
     let mut bytes = Vec::new();
     std::fs::File::open(&path)
@@ -93,7 +93,7 @@ pub(super) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
 }
 
 /// Makes the init layer `name` for `request` and publishes it.
-pub(super) fn create(disk: &Disk, name: &str, request: &Prepare<'_>) -> Result<(), Error> {
+pub(crate) fn create(disk: &Disk, name: &str, request: &Prepare<'_>) -> Result<(), Error> {
     let image = Image::open(disk, request.chain)?;
     let stage = disk.stage()?;
     let path = stage.path();
