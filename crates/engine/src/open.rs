@@ -106,6 +106,7 @@ impl Engine {
         for warning in &engine.0.warnings {
             tracing::error!("{warning}");
         }
+        engine.mend_layers().await;
         let (recovered, unreadable) = engine.copies_without_record(&records);
         let adoptions = records.into_iter().chain(recovered).map(|(id, record)| engine.adopt(id, record));
         futures_util::future::join_all(adoptions).await;

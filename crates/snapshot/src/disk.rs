@@ -26,6 +26,7 @@ use rustix::{
 
 use crate::{
     Error,
+    settle::Settler,
     tree::{self, PRIVATE, open_directory},
 };
 
@@ -68,6 +69,7 @@ pub(crate) struct Disk {
     /// By `Area`.
     areas: Vec<Arc<OwnedFd>>,
     janitor: Janitor,
+    settler: Settler,
 }
 
 impl Disk {
@@ -94,12 +96,18 @@ impl Disk {
             areas.push(Arc::new(open_directory(&lock, name).map_err(Error::at("open", root.join(name)))?));
         }
         let janitor = Janitor::new(&areas[Area::Tmp as usize], &areas[Area::Trash as usize], spares);
-        let disk = Self { root, _lock: lock, areas, janitor };
+        let settler = Settler::new(Arc::clone(&areas[Area::Layers as usize]));
+        let disk = Self { root, _lock: lock, areas, janitor, settler };
         for left in disk.list(Area::Tmp)? {
             disk.discard(Area::Tmp, &left)?;
         }
         disk.janitor.wake();
         Ok(disk)
+    }
+
+    /// Makes a layer durable soon.
+    pub(crate) fn settle(&self, layer: &str) {
+        self.settler.wish(layer);
     }
 
     pub(crate) fn area(&self, area: Area) -> BorrowedFd<'_> {

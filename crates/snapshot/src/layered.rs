@@ -34,6 +34,7 @@ use crate::{
     init::{self, FILES},
     merged,
     pack::Packer,
+    settle::{self, Standing},
     tree::{self, open_directory},
     unpack,
 };
@@ -129,8 +130,23 @@ pub(crate) struct Layered<F> {
 impl<F: Flavor> Layered<F> {
     pub(crate) fn new(disk: Disk, flavor: F) -> Result<Self, Error> {
         let layered = Self { disk, flavor, boot: boot()? };
+        layered.sweep_doubtful_layers()?;
         layered.sweep_init_layers()?;
         Ok(layered)
+    }
+
+    /// What a crash of the machine may have damaged; see [`settle`].
+    fn sweep_doubtful_layers(&self) -> Result<(), Error> {
+        for name in self.disk.list(Area::Layers)? {
+            let layer = self.disk.open_in(Area::Layers, &name)?;
+            let path = || self.disk.path(Area::Layers, &name);
+            match settle::standing(layer, &self.boot).map_err(Error::at("look at", path()))? {
+                Standing::Settled => {}
+                Standing::OfThisBoot => self.disk.settle(&name),
+                Standing::Doubtful => self.disk.discard(Area::Layers, &name)?,
+            }
+        }
+        Ok(())
     }
 
     /// Init layers of images that are gone: a crash came between the removal of the one and of the other.
@@ -252,9 +268,11 @@ impl<F: Flavor> Driver for Layered<F> {
         if !unpacked.root_given {
             fsetxattr(root, init::IMPLIED, b"y", XattrFlags::empty()).map_err(Error::at("mark", &path))?;
         }
-        stage.sync()?;
+        settle::mark(root, &self.boot).map_err(Error::at("mark", &path))?;
         // If another one was faster, it has the same content.
-        stage.publish_durably(Area::Layers, name)?;
+        if stage.publish(Area::Layers, name)? {
+            self.disk.settle(name);
+        }
         Ok(unpacked.applied)
     }
 

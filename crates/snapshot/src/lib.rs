@@ -23,6 +23,7 @@ mod overlay;
 mod pack;
 mod quota;
 mod same;
+mod settle;
 pub mod suite;
 mod tree;
 mod unpack;
@@ -159,7 +160,7 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     /// Unpacks an uncompressed layer archive as the uppermost layer of `chain`. The layers below need not be there
     /// yet, and several layers, also the same one twice, may be applied at once by several threads. Reads `tar` to
     /// its very end, where a verifying reader reports a wrong digest, before anything becomes visible; on error
-    /// nothing is left.
+    /// nothing is left. After a crash of the machine soon after, the layer may be gone again, never damaged.
     fn apply(&self, chain: &[Digest], tar: &mut dyn Read) -> Result<Applied, Error>;
 
     /// Makes the snapshot `key` over the layers of a chain: an init layer of `init` and an empty writable layer.

@@ -340,13 +340,15 @@ fn an_unpacking_that_is_disturbed_stays_inside() {
                 })
             })
             .collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        for worker in workers {
+            worker.join().unwrap();
+        }
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(state(&canary), before);
 }
 
-fn state(canary: &PathBuf) -> String {
+fn state(canary: &Path) -> String {
     let path = canary.to_str().unwrap();
     let own = common::run("stat", &["-c", "%a %u %g %y %z", path]);
     own + &common::listing(canary) + &fs::read_to_string(canary.join("f")).unwrap()

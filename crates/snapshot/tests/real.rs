@@ -162,6 +162,32 @@ fn volatile_snapshots_do_not_outlive_the_boot() {
     }
 }
 
+/// A layer that the disk may not have yet is known as such, and does not outlive a crash of the machine.
+#[test]
+fn doubtful_layers_are_unpacked_again() {
+    const MARK: &str = "trusted.knarr.unsettled";
+    let base = tempfile::tempdir().unwrap();
+    let layer = tar(&[(file("f"), &vec![1; 100_000])]);
+    let path = |number| common::layer(base.path(), &digest(number));
+    let marked = |number| rustix::fs::getxattr(path(number), MARK, &mut [0; 64][..]).is_ok();
+    {
+        let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
+        for number in 0..2 {
+            driver.apply(&[digest(number)], &mut &layer[..]).unwrap();
+        }
+        let start = Instant::now();
+        while marked(0) || marked(1) {
+            assert!(start.elapsed() < Duration::from_mins(1), "never synced");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    rustix::fs::setxattr(path(0), MARK, b"another boot", XattrFlags::empty()).unwrap();
+    let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
+    assert!(!driver.has(&[digest(0)]) && driver.has(&[digest(1)]));
+    driver.apply(&[digest(0)], &mut &layer[..]).unwrap();
+    assert!(driver.has(&[digest(0)]));
+}
+
 /// Unpacked in parallel, also the same layer twice at once; opened again, all is there.
 #[test]
 fn layers_are_unpacked_side_by_side() {
