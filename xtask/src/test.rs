@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -19,6 +19,8 @@ const PACKAGES: [(&str, &str); 23] = [
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("iproute2", "says what links, addresses and routes there are"),
+    ("nftables", "reads the packet rules that we made"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     ("iproute2", "private network namespaces for the peers"),
     ("jq", "reads JSON as users' scripts do"),
