@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -19,13 +19,12 @@ const PACKAGES: [(&str, &str); 25] = [
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
-    ("iproute2", "says what links, addresses and routes there are"),
-    ("nftables", "reads the packet rules that we made"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers"),
+    ("iproute2", "private network namespaces for the peers; says what links there are"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
+    ("nftables", "reads the packet rules that we made"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
     ("runc", "an OCI runtime to hold ours against"),

@@ -81,6 +81,8 @@ fn what_is_made_reads_as_nft_writes_it() {
         base: Some((Type::Filter, Hook::Forward, 0, Policy::Drop)),
     });
     batch.add_chain(&Chain::plain("isolate"));
+    let subnets = Set { name: "subnets".into(), key: vec![Key::Ipv4Address], gives: None, interval: true };
+    batch.add_set(&subnets).add_elements("subnets", &Element::interval(&[10, 0, 0, 0], &[10, 0, 255, 255]));
     let bridges = Set {
         name: "bridges".into(),
         key: vec![Key::InterfaceName],
@@ -120,6 +122,7 @@ fn what_is_made_reads_as_nft_writes_it() {
         "type nat hook prerouting priority dstnat; policy accept;",
         "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published comment \"published ports\"",
         "type filter hook forward priority filter; policy drop;",
+        "elements = { 10.0.0.0/16 }",
         "\"br0\" : jump isolate",
         "iifname vmap @bridges comment \"by bridge\"",
         "ct state established,related counter packets 0 bytes 0 accept",

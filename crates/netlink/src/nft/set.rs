@@ -80,6 +80,8 @@ pub struct Element {
     pub value: Option<Vec<u8>>,
     /// What a map of verdicts gives.
     pub verdict: Option<Verdict>,
+    /// No key itself, but where the interval of the key before it has ended.
+    pub closes: bool,
 }
 
 impl Element {
@@ -97,10 +99,23 @@ impl Element {
 
     /// One key.
     pub fn key(parts: &[&[u8]]) -> Self {
-        Self { key: Self::join(parts), end: None, value: None, verdict: None }
+        Self { key: Self::join(parts), end: None, value: None, verdict: None, closes: false }
     }
 
-    /// All keys from `first` to `last`, part by part.
+    /// All keys from `first` to `last` of a set whose key has one part, whose intervals have two elements.
+    pub fn interval(first: &[u8], last: &[u8]) -> Vec<Self> {
+        let mut after = last.to_vec();
+        let carried = after.iter_mut().rev().all(|byte| {
+            *byte = byte.wrapping_add(1);
+            *byte == 0
+        });
+        let mut both = vec![Self::key(&[first])];
+        // What reaches to the last key of all needs no end.
+        both.extend((!carried).then(|| Self { closes: true, ..Self::key(&[&after]) }));
+        both
+    }
+
+    /// All keys from `first` to `last`, part by part; for keys of several parts.
     pub fn range(first: &[&[u8]], last: &[&[u8]]) -> Self {
         Self { end: Some(Self::join(last)), ..Self::key(first) }
     }
@@ -125,6 +140,10 @@ impl Element {
 
     pub(super) fn put(&self, to: Message) -> Message {
         let mut to = to.nest(1, |key| key.with(VALUE, &self.key));
+        if self.closes {
+            // `NFT_SET_ELEM_INTERVAL_END`
+            to = to.with(3, &1u32.to_be_bytes());
+        }
         if let Some(end) = &self.end {
             to = to.nest(10, |key| key.with(VALUE, end));
         }
