@@ -84,7 +84,7 @@ fn furnish(routes: &mut Socket, host: &Namespace, bridge: &Bridge) -> Result<()>
 }
 
 /// A random hardware address, locally administered.
-pub(crate) fn mac() -> Result<[u8; 6]> {
+pub fn mac() -> Result<[u8; 6]> {
     let mut bytes = [0; 6];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| refused("read", "/dev/urandom".into())(error.into()))?;

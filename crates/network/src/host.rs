@@ -112,6 +112,11 @@ impl Host {
         bridge::set(&self.namespace, &needed)
     }
 
+    /// Whether a bridge has been made or restored.
+    pub fn has(&self, link: &str) -> bool {
+        self.inner().state.bridges.contains_key(link)
+    }
+
     /// Makes a network's bridge, behind its rules. On failure nothing is left.
     pub fn create(&self, new: &Bridge) -> Result<()> {
         let mut inner = self.inner();

@@ -14,6 +14,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use bridge::mac;
 pub use host::{Host, Options};
 pub use ipam::{Pool, Subnet};
 pub use netlink::Namespace as Handle;
@@ -117,15 +118,6 @@ pub struct Publish {
     pub from: Vec<IpNet>,
 }
 
-/// What a container asks of its network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mode {
-    /// A namespace with nothing but a working loopback.
-    None,
-    /// The host's own.
-    Host,
-}
-
 /// What must be done for one container, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -152,13 +144,4 @@ impl fmt::Display for Namespace {
             Self::Path(path) => write!(f, "{}", path.display()),
         }
     }
-}
-
-/// The plan for `mode`.
-pub fn plan(mode: &Mode) -> Plan {
-    let namespace = match mode {
-        Mode::None => Namespace::New,
-        Mode::Host => Namespace::Host,
-    };
-    Plan { namespace }
 }
