@@ -11,7 +11,7 @@ use crate::{
     Created, Engine, Image, LastRun, State, blocking,
     config::Config,
     disk::make_directory,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     handle::{Handle, Record},
     locked, names,
     recorder::Recorder,
@@ -46,7 +46,11 @@ impl Engine {
         let mut steps = Recorder::start();
         validate::check(&config, self.0.host.cpus)?;
         self.runtime(&config.host.runtime)?;
-        self.check_networks(&config)?;
+        match self.check_networks(&config) {
+            // Said by the start, as Docker does: clients take "not found" here for the image.
+            Err(error) if error.kind == Kind::NotFound => {}
+            other => other?,
+        }
         let image = self.image(&config.image).await?;
         let warnings = notices(&image);
         merge(&mut config, &image)?;
@@ -134,7 +138,7 @@ fn merge(config: &mut Config, image: &Image) -> Result<()> {
     }
     let words = config.entrypoint.iter().flatten().chain(config.command.iter().flatten());
     if words.count() == 0 {
-        return Err(Error::new(crate::Kind::Invalid, "no command specified"));
+        return Err(Error::new(Kind::Invalid, "no command specified"));
     }
     let key = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = config.env.iter().map(key).collect();

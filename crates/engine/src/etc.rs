@@ -10,8 +10,11 @@ use crate::{
     join::Joined,
 };
 
-/// Writes them. What is about addresses is written anew at every start; what a container wrote into the others is kept.
+/// Writes them, unless they are another container's. What is about addresses is written anew at every start; what a container wrote into the others is kept.
 pub(crate) fn write(container: &Container, joined: &Joined, hostname: &str) -> Result<()> {
+    if joined.host.is_some() {
+        return Ok(());
+    }
     let files = &container.files;
     let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mode = &container.config.host.network;
@@ -51,7 +54,8 @@ fn hosts(container: &Container, joined: &Joined, hostname: &str) -> Result<Strin
         text.push_str(&format!("{gateway}\thost.docker.internal\n"));
     }
     let domain = &container.config.domainname;
-    let names = if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain} {hostname}") };
+    let names =
+        if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain} {hostname}") };
     for place in &joined.attachments {
         for net in &place.endpoint.addresses {
             text.push_str(&format!("{}\t{names}\n", net.addr()));
@@ -63,9 +67,13 @@ fn hosts(container: &Container, joined: &Joined, hostname: &str) -> Result<Strin
 /// `NAME:ADDRESS` or `NAME=ADDRESS`; none for `host-gateway`.
 pub(crate) fn extra(entry: &str) -> Result<(&str, Option<IpAddr>)> {
     let bad = || {
-        Error::new(crate::Kind::Invalid, format!("bad format for add-host: {entry:?} (NAME:ADDRESS is expected)"))
+        Error::new(
+            crate::Kind::Invalid,
+            format!("bad format for add-host: {entry:?} (NAME:ADDRESS is expected)"),
+        )
     };
-    let (name, address) = entry.split_once(['=', ':']).filter(|(name, _)| !name.is_empty()).ok_or_else(bad)?;
+    let (name, address) =
+        entry.split_once(['=', ':']).filter(|(name, _)| !name.is_empty()).ok_or_else(bad)?;
     if address == "host-gateway" {
         return Ok((name, None));
     }

@@ -19,13 +19,15 @@ pub(crate) struct Joined {
     pub(crate) plan: Plan,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) ports: Vec<PublishedPort>,
+    /// Whose network it shares, and with that names and files.
+    pub(crate) host: Option<Arc<Container>>,
     /// What `plan` may name by a path of this process.
     _namespace: Option<Namespace>,
 }
 
 impl Joined {
-    fn elsewhere(namespace: network::Namespace) -> Self {
-        Self { plan: Plan { namespace }, attachments: Vec::new(), ports: Vec::new(), _namespace: None }
+    fn elsewhere(namespace: network::Namespace, host: Option<Arc<Container>>) -> Self {
+        Self { plan: Plan { namespace }, attachments: Vec::new(), ports: Vec::new(), host, _namespace: None }
     }
 }
 
@@ -78,12 +80,16 @@ impl Engine {
                 return forbidden("conflicting options: port publishing and the container type network mode");
             }
             if !host.dns.is_empty() || !host.extra_hosts.is_empty() {
-                return forbidden("conflicting options: dns, or custom host-to-IP mapping, and the network mode");
+                return forbidden(
+                    "conflicting options: dns, or custom host-to-IP mapping, and the network mode",
+                );
             }
         }
         for (network, wish) in self.wished(config)? {
             let Some(bridge) = &network.bridge else {
-                return forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode");
+                return forbidden(
+                    "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+                );
             };
             for address in wish.v4.iter().chain(&wish.v6) {
                 if network.name == DEFAULT {
@@ -109,8 +115,8 @@ impl Engine {
 
     fn join_now(&self, container: &Container) -> Result<Joined> {
         match &container.config.host.network {
-            Mode::None => return Ok(Joined::elsewhere(network::Namespace::New)),
-            Mode::Host => return Ok(Joined::elsewhere(network::Namespace::Host)),
+            Mode::None => return Ok(Joined::elsewhere(network::Namespace::New, None)),
+            Mode::Host => return Ok(Joined::elsewhere(network::Namespace::Host, None)),
             Mode::Container(key) => return self.join_other(key),
             Mode::Default | Mode::Named(_) => {}
         }
@@ -131,7 +137,7 @@ impl Engine {
             Ok(ports) => {
                 let path = format!("/proc/{}/fd/{}", std::process::id(), raw(&namespace));
                 let plan = Plan { namespace: network::Namespace::Path(PathBuf::from(path)) };
-                Ok(Joined { plan, attachments, ports, _namespace: Some(namespace) })
+                Ok(Joined { plan, attachments, ports, host: None, _namespace: Some(namespace) })
             }
             Err(error) => {
                 self.leave_now(&attachments, &[]);
@@ -146,7 +152,8 @@ impl Engine {
             let message = format!("cannot join network of a non running container: {}", other.id);
             return Err(Error::new(Kind::Conflict, message));
         };
-        Ok(Joined::elsewhere(network::Namespace::Path(format!("/proc/{pid}/ns/net").into())))
+        let path = format!("/proc/{pid}/ns/net").into();
+        Ok(Joined::elsewhere(network::Namespace::Path(path), Some(other)))
     }
 
     /// Reserves addresses and makes the link.
@@ -217,7 +224,8 @@ impl Engine {
     fn give_back(&self, attachment: &Attachment) {
         let mut taken = locked(&self.0.networks.taken);
         if let Some(of_network) = taken.addresses.get_mut(&attachment.network) {
-            of_network.retain(|address| !attachment.endpoint.addresses.iter().any(|net| net.addr() == *address));
+            of_network
+                .retain(|address| !attachment.endpoint.addresses.iter().any(|net| net.addr() == *address));
         }
     }
 
@@ -244,11 +252,10 @@ impl Engine {
                 taken.ports.extend(container.ports.iter().cloned());
                 published.extend(container.ports.iter().map(Publish::from));
             }
-            let in_use = |network: &Network| {
-                network.name != DEFAULT || !engine.members(network).is_empty()
-            };
+            let in_use = |network: &Network| network.name != DEFAULT || !engine.members(network).is_empty();
             let all = engine.networks();
-            let bridges = all.iter().filter(|network| in_use(network)).filter_map(|network| network.bridge.clone());
+            let bridges =
+                all.iter().filter(|network| in_use(network)).filter_map(|network| network.bridge.clone());
             Ok(networks.host.restore(bridges.collect(), published)?)
         });
         if let Err(error) = restored.await.and_then(|outcome| outcome) {
@@ -267,8 +274,10 @@ impl Engine {
             let message = "container cannot be disconnected from host network or connected to host network";
             return Err(Error::new(Kind::Invalid, message));
         }
-        if container.attachments.iter().any(|one| one.network == network.id) || container.wishes_for(&network) {
-            let message = format!("endpoint with name {} already exists in network {}", container.name, network.name);
+        if container.attachments.iter().any(|one| one.network == network.id) || container.wishes_for(&network)
+        {
+            let message =
+                format!("endpoint with name {} already exists in network {}", container.name, network.name);
             return Err(Error::new(Kind::Forbidden, message));
         }
         let mut config = container.config.clone();

@@ -111,8 +111,14 @@ impl Networks {
         };
         pools.push(ipam::local_pool([byte(0), byte(2), byte(4), byte(6), byte(8)]));
         let known = records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect();
-        let networks =
-            Self { host, taken: Mutex::default(), known: Mutex::new(known), store: store.clone(), pools, link: link.to_owned() };
+        let networks = Self {
+            host,
+            taken: Mutex::default(),
+            known: Mutex::new(known),
+            store: store.clone(),
+            pools,
+            link: link.to_owned(),
+        };
         networks.predefined()?;
         Ok(networks)
     }
@@ -167,9 +173,10 @@ impl Networks {
             known.range(key.to_owned()..).take_while(|(id, _)| !key.is_empty() && id.starts_with(key));
         match (alike.next(), alike.next()) {
             (Some((_, network)), None) => Ok(network.clone()),
-            (Some(_), Some(_)) => {
-                Err(Error::new(Kind::Invalid, format!("network {key} is ambiguous (2 matches found on ID prefix)")))
-            }
+            (Some(_), Some(_)) => Err(Error::new(
+                Kind::Invalid,
+                format!("network {key} is ambiguous (2 matches found on ID prefix)"),
+            )),
             (None, _) => Err(Error::new(Kind::NotFound, format!("network {key} not found"))),
         }
     }
@@ -231,9 +238,17 @@ impl Networks {
         if link.is_empty() || link.len() > 15 || link.contains(['/', ' ', ':']) {
             return Err(bad_option(NAME, &link));
         }
-        if let Some(other) = self.all().iter().find(|network| network.bridge.as_ref().is_some_and(|bridge| bridge.link == link)) {
-            let message = format!("conflicts with network {} ({}): networks have same bridge name", other.id, link);
-            return Err(Error::new(Kind::Forbidden, format!("cannot create network {id} ({link}): {message}")));
+        if let Some(other) = self
+            .all()
+            .iter()
+            .find(|network| network.bridge.as_ref().is_some_and(|bridge| bridge.link == link))
+        {
+            let message =
+                format!("conflicts with network {} ({}): networks have same bridge name", other.id, link);
+            return Err(Error::new(
+                Kind::Forbidden,
+                format!("cannot create network {id} ({link}): {message}"),
+            ));
         }
         Ok(Bridge {
             link,
@@ -247,7 +262,10 @@ impl Networks {
 
     fn subnets(&self) -> Vec<Subnet> {
         let all = self.all();
-        all.iter().filter_map(|network| network.bridge.as_ref()).flat_map(|bridge| bridge.subnets.clone()).collect()
+        all.iter()
+            .filter_map(|network| network.bridge.as_ref())
+            .flat_map(|bridge| bridge.subnets.clone())
+            .collect()
     }
 }
 
@@ -356,7 +374,10 @@ fn check(new: &NewNetwork) -> Result<()> {
         return Err(Error::new(Kind::Forbidden, message));
     }
     if names::check(&new.name).is_err() || new.name.starts_with('/') {
-        return invalid(format!("invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", new.name));
+        return invalid(format!(
+            "invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+            new.name
+        ));
     }
     match new.driver.as_str() {
         "bridge" => {}
@@ -369,7 +390,9 @@ fn check(new: &NewNetwork) -> Result<()> {
         other => {
             return Err(Error::new(
                 Kind::NotFound,
-                format!("could not find plugin {other} in v1 plugin registry: plugin not found (this engine has bridge)"),
+                format!(
+                    "could not find plugin {other} in v1 plugin registry: plugin not found (this engine has bridge)"
+                ),
             ));
         }
     }

@@ -29,7 +29,11 @@ impl From<&PublishedPort> for Publish {
 
 impl Engine {
     /// Leads a container's ports to its place in a network, all of them or none.
-    pub(crate) fn publish(&self, container: &Container, place: Option<&Attachment>) -> Result<Vec<PublishedPort>> {
+    pub(crate) fn publish(
+        &self,
+        container: &Container,
+        place: Option<&Attachment>,
+    ) -> Result<Vec<PublishedPort>> {
         let wishes = wishes(container);
         let Some(place) = place.filter(|_| !wishes.is_empty()) else {
             return Ok(Vec::new());
@@ -78,7 +82,8 @@ impl Engine {
             .filter_map(|host| Some((host, place.address(host.is_ipv6())?.addr())))
             .collect();
         if pairs.is_empty() {
-            let message = format!("cannot publish port {}: the container has no address of that family", wish.port);
+            let message =
+                format!("cannot publish port {}: the container has no address of that family", wish.port);
             return Err(Error::new(Kind::Invalid, message));
         }
         let mut taken = locked(&self.0.networks.taken);

@@ -78,7 +78,8 @@ impl Engine {
         let mut steps = Recorder::start();
         let joined = self.join(&container).await?;
         undo.push({
-            let (engine, attachments, ports) = (self.clone(), joined.attachments.clone(), joined.ports.clone());
+            let (engine, attachments, ports) =
+                (self.clone(), joined.attachments.clone(), joined.ports.clone());
             move || engine.leave_now(&attachments, &ports)
         });
         steps.step(Room::Network, "join networks", network_details(&joined));
@@ -101,16 +102,11 @@ impl Engine {
     }
 
     /// Everything that a shim needs to know, in the bundle's directory.
-    async fn lay_out(
-        &self,
-        container: &Container,
-        joined: &Joined,
-        steps: &mut Recorder,
-    ) -> Result<PathBuf> {
+    async fn lay_out(&self, container: &Container, joined: &Joined, steps: &mut Recorder) -> Result<PathBuf> {
         let runtime = self.runtime(&container.config.host.runtime)?;
         check_sources(container)?;
         let identity = self.identity(container).await?;
-        let facts = self.facts(container, identity, joined.plan.clone(), &runtime);
+        let facts = self.facts(container, identity, joined, &runtime);
         etc::write(container, joined, &facts.hostname)?;
         steps.step(Room::Engine, "resolve user, write /etc files", user_details(&facts.identity));
 
@@ -222,26 +218,22 @@ impl Engine {
         .await?
     }
 
-    fn facts(
-        &self,
-        container: &Container,
-        identity: Identity,
-        network: network::Plan,
-        runtime: &Runtime,
-    ) -> Facts {
+    fn facts(&self, container: &Container, identity: Identity, joined: &Joined, runtime: &Runtime) -> Facts {
         let Container { id, config, files, .. } = container;
         let parent = match config.host.cgroup_parent.as_str() {
             "" => &self.0.options.cgroup_parent,
             given => given,
         };
-        let hostname = match (config.hostname.as_str(), &config.host.network) {
-            ("", crate::config::Network::Host) => host::name(),
-            ("", _) => id[..12].to_owned(),
-            (given, _) => given.to_owned(),
+        let files = joined.host.as_ref().map_or(files, |host| &host.files);
+        let hostname = match (&joined.host, config.hostname.as_str(), &config.host.network) {
+            (Some(_), ..) => fs::read_to_string(&files.hostname).unwrap_or_default().trim().to_owned(),
+            (None, "", crate::config::Network::Host) => host::name(),
+            (None, "", _) => id[..12].to_owned(),
+            (None, given, _) => given.to_owned(),
         };
         Facts {
             identity,
-            network,
+            network: joined.plan.clone(),
             hostname,
             files: files.clone(),
             cgroup: format!("/{}/{id}", parent.trim_matches('/')),

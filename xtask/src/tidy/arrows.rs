@@ -30,7 +30,8 @@ pub(super) const ROOMS: [Room; 17] = [
     Room {
         name: "engine",
         leans_on: &[
-            "oci", "trace", "hello", "archive", "store", "sys", "shim", "snapshot", "image", "netlink", "network",
+            "oci", "trace", "hello", "archive", "store", "sys", "shim", "snapshot", "image", "netlink",
+            "network",
         ],
         asynchronous: true,
     },

@@ -26,7 +26,11 @@ pub(crate) fn shown(network: &Network, members: &[Arc<Container>]) -> Shown {
         ipam: Ipam {
             driver: "default".to_owned(),
             options: None,
-            config: Some(bridge.map(|bridge| bridge.subnets.iter().map(|one| subnet(one, network)).collect()).unwrap_or_default()),
+            config: Some(
+                bridge
+                    .map(|bridge| bridge.subnets.iter().map(|one| subnet(one, network)).collect())
+                    .unwrap_or_default(),
+            ),
         },
         internal: bridge.is_some_and(|bridge| bridge.internal),
         attachable: network.attachable,
@@ -152,7 +156,8 @@ pub(crate) fn new(request: NetworkCreate) -> Result<NewNetwork> {
     refuse(request.config_from.is_some_and(|from| !from.network.is_empty()), "ConfigFrom")?;
     let ipam = request.ipam.unwrap_or_default();
     if !matches!(ipam.driver.as_str(), "" | "default") {
-        let message = format!("could not find plugin {} in v1 plugin registry: plugin not found", ipam.driver);
+        let message =
+            format!("could not find plugin {} in v1 plugin registry: plugin not found", ipam.driver);
         return Err(Failure::new(hyper::StatusCode::NOT_FOUND, message));
     }
     refuse(ipam.options.is_some_and(|options| !options.is_empty()), "IPAM.Options")?;
@@ -176,7 +181,8 @@ pub(crate) fn new(request: NetworkCreate) -> Result<NewNetwork> {
 
 fn read_subnet(config: &IpamConfig, auxiliary: &mut BTreeMap<String, IpAddr>) -> Result<Subnet> {
     let net = |text: &str, what: &str| {
-        text.parse().map_err(|_| Failure::invalid(format!("invalid {what} {text}: ADDRESS/PREFIX is expected")))
+        text.parse()
+            .map_err(|_| Failure::invalid(format!("invalid {what} {text}: ADDRESS/PREFIX is expected")))
     };
     if config.subnet.is_empty() {
         return Err(Failure::unsupported("an IPAM.Config without Subnet"));

@@ -55,7 +55,8 @@ pub(crate) fn bindings(wishes: &[PortWish]) -> PortMap {
             Some((first, last)) => format!("{first}-{last}"),
         };
         let host_ip = wish.host.map(|host| host.to_string()).unwrap_or_default();
-        let list = map.entry(format!("{}/{}", wish.port, wish.protocol.name())).or_insert_with(|| Some(Vec::new()));
+        let list =
+            map.entry(format!("{}/{}", wish.port, wish.protocol.name())).or_insert_with(|| Some(Vec::new()));
         list.get_or_insert_default().push(PortBinding { host_ip, host_port });
     }
     map
@@ -99,10 +100,7 @@ pub(crate) fn lines(container: &Container) -> Vec<Port> {
         lines.entry((port.port, line.kind.clone())).or_default().push(line);
     }
     let bare = |(private_port, kind): (u16, String)| Port { private_port, kind, ..Port::default() };
-    lines
-        .into_iter()
-        .flat_map(|(key, list)| if list.is_empty() { vec![bare(key)] } else { list })
-        .collect()
+    lines.into_iter().flat_map(|(key, list)| if list.is_empty() { vec![bare(key)] } else { list }).collect()
 }
 
 #[cfg(test)]

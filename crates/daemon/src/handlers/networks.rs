@@ -1,8 +1,6 @@
 //! Networks: made, listed, joined, left, removed.
 
-use api::network::{
-    NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned,
-};
+use api::network::{NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned};
 use engine::Network;
 use hyper::StatusCode;
 

@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use api::{
     Version,
     create::Pairs,
-    system::{
-        Component, Info, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes,
-    },
+    system::{Component, Info, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes},
 };
 use engine::State;
 use hyper::{
