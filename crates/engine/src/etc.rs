@@ -10,6 +10,9 @@ use crate::{
     join::Joined,
 };
 
+/// By this name containers find the host.
+const HOST: &str = "host.docker.internal";
+
 /// Writes them, unless they are another container's. What is about addresses is written anew at every start; what a container wrote into the others is kept.
 pub(crate) fn write(container: &Container, joined: &Joined, hostname: &str) -> Result<()> {
     if joined.host.is_some() {
@@ -37,31 +40,24 @@ pub(crate) fn write(container: &Container, joined: &Joined, hostname: &str) -> R
 
 /// Loopback, what was asked for, and the container's own names.
 fn hosts(container: &Container, joined: &Joined, hostname: &str) -> Result<String> {
-    let mut text = host::HOSTS.to_owned();
     let gateway = joined.attachments.first().and_then(|place| place.gateway(false));
-    for entry in &container.config.host.extra_hosts {
+    let wished = &container.config.host.extra_hosts;
+    let mut lines = Vec::new();
+    for entry in wished {
         let (name, address) = extra(entry)?;
-        let address = match (address, gateway) {
-            (Some(address), _) => address,
-            (None, Some(gateway)) => gateway,
-            (None, None) => continue,
-        };
-        text.push_str(&format!("{address}\t{name}\n"));
+        lines.extend(address.or(gateway).map(|address| (address, name.to_owned())));
     }
-    if let Some(gateway) = gateway
-        && !container.config.host.extra_hosts.iter().any(|entry| entry.starts_with("host.docker.internal"))
-    {
-        text.push_str(&format!("{gateway}\thost.docker.internal\n"));
+    if !wished.iter().any(|entry| entry.starts_with(HOST)) {
+        lines.extend(gateway.map(|gateway| (gateway, HOST.to_owned())));
     }
     let domain = &container.config.domainname;
     let names =
         if domain.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domain} {hostname}") };
-    for place in &joined.attachments {
-        for net in &place.endpoint.addresses {
-            text.push_str(&format!("{}\t{names}\n", net.addr()));
-        }
-    }
-    Ok(text)
+    let own = joined.attachments.iter().flat_map(|place| &place.endpoint.addresses);
+    lines.extend(own.map(|net| (net.addr(), names.clone())));
+    let lines: Vec<String> =
+        lines.into_iter().map(|(address, names)| format!("{address}\t{names}\n")).collect();
+    Ok(format!("{}{}", host::HOSTS, lines.concat()))
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`; none for `host-gateway`.
@@ -103,13 +99,11 @@ fn resolv_conf(container: &Container, of_host: &str, connected: bool) -> String 
     let search: Vec<String> =
         choose(&wished.dns_search, "search ").into_iter().filter(|domain| domain != ".").collect();
     let options = choose(&wished.dns_options, "options ");
-    let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let mut lines: Vec<String> = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
     for (name, words) in [("search", search), ("options", options)] {
-        if !words.is_empty() {
-            text.push_str(&format!("{name} {}\n", words.join(" ")));
-        }
+        lines.extend((!words.is_empty()).then(|| format!("{name} {}\n", words.join(" "))));
     }
-    text
+    lines.concat()
 }
 
 /// What systemd-resolved forwards to, where the host's own file names only its stub.

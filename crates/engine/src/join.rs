@@ -1,6 +1,6 @@
 //! A container's way into its networks, and out of them.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use network::{Endpoint, Handle as Namespace, Host, Plan, Publish, Subnet};
@@ -369,8 +369,8 @@ fn way_out(wished: &[(Arc<Network>, Wish)]) -> String {
 }
 
 fn free_link(attachments: &[Attachment]) -> String {
-    let used: BTreeMap<&str, ()> = attachments.iter().map(|one| (one.endpoint.link.as_str(), ())).collect();
+    let used: Vec<&str> = attachments.iter().map(|one| one.endpoint.link.as_str()).collect();
     let mut numbers = 0_u32..;
-    let free = numbers.find(|number| !used.contains_key(format!("eth{number}").as_str()));
+    let free = numbers.find(|number| !used.contains(&format!("eth{number}").as_str()));
     format!("eth{}", free.unwrap_or_default())
 }

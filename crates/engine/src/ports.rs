@@ -112,12 +112,12 @@ impl Engine {
     }
 }
 
-fn named(error: Error, container: &Container, place: &Attachment) -> Error {
-    let message = format!(
+fn named(mut error: Error, container: &Container, place: &Attachment) -> Error {
+    error.message = format!(
         "driver failed programming external connectivity on endpoint {} ({}): {}",
         container.name, place.id, error.message
     );
-    Error { message, ..error }
+    error
 }
 
 /// What was asked for, and with `-P` every exposed port that was not.

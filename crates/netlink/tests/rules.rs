@@ -62,6 +62,22 @@ fn dnat() -> Vec<Expression> {
     rule
 }
 
+/// Of what the test below makes.
+const AS_LISTED: &[&str] = &[
+    "table inet knarr",
+    "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+    "0.0.0.0/0 . tcp . 8080 : 10.0.0.2 . 80",
+    "tcp . 9000-9999 : 10.0.0.3 . 9000",
+    "type nat hook prerouting priority dstnat; policy accept;",
+    "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published comment \"published ports\"",
+    "type filter hook forward priority filter; policy drop;",
+    "elements = { 10.0.0.0/16 }",
+    "\"br0\" : jump isolate",
+    "iifname vmap @bridges comment \"by bridge\"",
+    "ct state established,related counter packets 0 bytes 0 accept",
+    "reject with icmpx admin-prohibited",
+];
+
 #[test]
 fn what_is_made_reads_as_nft_writes_it() {
     let host = Namespace::new().unwrap();
@@ -114,20 +130,7 @@ fn what_is_made_reads_as_nft_writes_it() {
     socket.commit(batch, || "set the rules".to_owned()).unwrap();
     assert_ne!(socket.generation().unwrap(), before);
     let shown = listed(&host);
-    for words in [
-        "table inet knarr",
-        "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
-        "0.0.0.0/0 . tcp . 8080 : 10.0.0.2 . 80",
-        "tcp . 9000-9999 : 10.0.0.3 . 9000",
-        "type nat hook prerouting priority dstnat; policy accept;",
-        "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published comment \"published ports\"",
-        "type filter hook forward priority filter; policy drop;",
-        "elements = { 10.0.0.0/16 }",
-        "\"br0\" : jump isolate",
-        "iifname vmap @bridges comment \"by bridge\"",
-        "ct state established,related counter packets 0 bytes 0 accept",
-        "reject with icmpx admin-prohibited",
-    ] {
+    for words in AS_LISTED {
         assert!(shown.contains(words), "{words}\n---\n{shown}");
     }
     let mut end = Batch::new(Family::Inet, TABLE);

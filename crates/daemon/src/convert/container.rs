@@ -332,6 +332,8 @@ mod tests {
         let mut config = crate::convert::create::config(request).unwrap();
         config.env = vec!["A=b".to_owned()];
         Container {
+            attachments: Vec::new(),
+            ports: Vec::new(),
             id: "d3".repeat(32),
             name: "c20".to_owned(),
             created: "2026-11-23T23:52:48.919043928Z".parse().unwrap(),

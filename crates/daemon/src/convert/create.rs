@@ -292,7 +292,6 @@ mod tests {
             ("privileged", "true"),
             ("CapAdd", r#""ALL""#),
             ("SecurityOpt", r#"["seccomp=unconfined"]"#),
-            ("PortBindings", r#"{"80/tcp":[{"HostPort":"80"}]}"#),
             ("RestartPolicy", r#"{"Name":"always"}"#),
             ("MaskedPaths", "[]"),
             ("Ulimits", r#"[{"Name":"nofile","Soft":1,"Hard":1}]"#),
@@ -307,14 +306,33 @@ mod tests {
             assert!(named, "{text}");
         }
         assert!(refused(r#"{"Image":"bb","Volumes":{"/data":{}}}"#).1.contains("Config.Volumes"));
-        assert!(
-            refused(r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"}}"#).1.contains("network \"web\"")
-        );
-        let two = r#"{"Image":"bb","HostConfig":{"NetworkMode":"host"},"NetworkingConfig":{"EndpointsConfig":{"none":{}}}}"#;
-        assert!(refused(two).1.contains("several networks"));
-        let fixed =
-            r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAddress":"10.0.0.1"}}}}"#;
-        assert!(refused(fixed).1.contains("EndpointsConfig.bridge"));
+        for settings in [
+            r#"{"IPAMConfig":{"LinkLocalIPs":["169.254.1.1"]}}"#,
+            r#"{"Links":["db"]}"#,
+            r#"{"DriverOpts":{"a":"b"}}"#,
+        ] {
+            let request =
+                format!(r#"{{"Image":"bb","NetworkingConfig":{{"EndpointsConfig":{{"web":{settings}}}}}}}"#);
+            assert_eq!(refused(&request).0, StatusCode::NOT_IMPLEMENTED, "{settings}");
+        }
+    }
+
+    #[test]
+    fn networks_are_read() {
+        let config = convert(
+            r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"},"NetworkingConfig":{"EndpointsConfig":{
+                "web":{"IPAMConfig":{"IPv4Address":"10.0.0.9"},"Aliases":["w"],"MacAddress":"02:00:00:00:00:01"},
+                "db":null}}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.host.network, Network::Named("web".to_owned()));
+        let wish = &config.host.networks["web"];
+        assert_eq!((wish.v4, wish.mac), (Some([10, 0, 0, 9].into()), Some([2, 0, 0, 0, 0, 1])));
+        assert_eq!((wish.aliases.as_slice(), config.host.networks.len()), (&["w".to_owned()][..], 2));
+        let other = convert(r#"{"Image":"bb","HostConfig":{"NetworkMode":"container:db"}}"#).unwrap();
+        assert_eq!(other.host.network, Network::Container("db".to_owned()));
+        let bad = r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"web":{"IPAMConfig":{"IPv4Address":"::1"}}}}}"#;
+        assert_eq!(refused(bad), (StatusCode::BAD_REQUEST, "invalid IPv4 address: ::1".to_owned()));
     }
 
     #[test]
