@@ -13,6 +13,9 @@ use crate::{IdMapping, Mount, strict::object};
 /// unread.
 pub const VERSION: &str = "1.0.0";
 
+/// The newest version whose whole `config.json` is known here.
+pub const NEWEST: &str = "1.3.0";
+
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*

@@ -135,7 +135,7 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 /// Those that a profile may name, whether this machine can run them or not (libseccomp 2.6).
-const ARCHITECTURES: [&str; 25] = [
+pub(crate) const ARCHITECTURES: [&str; 25] = [
     "NATIVE",
     "X86",
     "X86_64",
