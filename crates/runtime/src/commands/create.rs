@@ -189,6 +189,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
     notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
+    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
     if let Err(error) = context.recorder.run(&plan.cgroups.actions, cgroup::Action::run) {
         plan = without_groups(context, &mut spec, &request, error)?;
