@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// One line of `/proc/PID/uid_map`: `size` ids from `container` inside are those from `host` outside
 /// (`user_namespaces(7)`; also OCI's `linux.uidMappings`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct IdMapping {
     /// First id inside.
     #[serde(rename = "containerID")]
@@ -18,6 +19,8 @@ pub struct IdMapping {
     /// How many.
     pub size: u32,
 }
+
+crate::strict::only_as_object!(IdMapping);
 
 /// The user and group map of one container. Empty means: no user namespace, ids are the same on both sides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

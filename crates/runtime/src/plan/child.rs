@@ -107,8 +107,9 @@ fn root_file_system(
     let root = spec.root.clone().unwrap_or_default();
     steps.push(Step::Root { path: request.bundle.join(root.path), from_host });
     let mut later = Vec::new();
-    for mount in &spec.mounts {
-        let (step, readonly) = mounting(plan, mount, request)?;
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let (step, readonly) =
+            mounting(plan, mount, request).map_err(|error| error.during(format!("mounts[{index}]")))?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }
