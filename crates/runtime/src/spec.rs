@@ -64,8 +64,6 @@ pub fn check(spec: &Spec) -> Result<()> {
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
     ];
     if let Some((name, _)) = unsupported.iter().find(|(_, present)| *present) {
         return Err(Error::new(format!("{name}: not supported")));
@@ -115,6 +113,10 @@ fn check_namespaces(spec: &Spec, kinds: &[NamespaceKind]) -> Result<()> {
         return Err(Error::new("domainname: needs a uts namespace"));
     }
     let linux = spec.linux.clone().unwrap_or_default();
+    crate::netdev::check(&linux.net_devices)?;
+    if !linux.net_devices.is_empty() && !has(NamespaceKind::Network) {
+        return Err(Error::new("linux.netDevices: needs a network namespace"));
+    }
     if !linux.time_offsets.is_empty() && !has(NamespaceKind::Time) {
         return Err(Error::new("linux.timeOffsets: needs a time namespace"));
     }

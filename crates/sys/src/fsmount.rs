@@ -93,7 +93,7 @@ fn holding_mount(path: &Path) -> io::Result<std::path::PathBuf> {
 }
 
 /// Blank, tab, newline and backslash stand as octal numbers in `/proc/PID/mountinfo`.
-fn unescape(field: &str) -> String {
+pub fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))

@@ -8,6 +8,7 @@ pub mod fdpass;
 pub mod fsmount;
 pub mod memory;
 pub mod mounts;
+pub mod netlink;
 pub mod process;
 pub mod queue;
 pub mod rooted;

@@ -4,7 +4,7 @@ use oci::spec::NamespaceKind;
 use serde_json::json;
 
 use super::print_json;
-use crate::{caps, error::Result};
+use crate::{caps, error::Result, options};
 
 pub(super) fn features() -> Result<u8> {
     let namespaces: Vec<&str> = NamespaceKind::ALL.iter().map(|kind| kind.as_str()).collect();
@@ -12,12 +12,7 @@ pub(super) fn features() -> Result<u8> {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": oci::spec::VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": [
-            "async", "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime",
-            "noexec", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "relatime", "ro",
-            "rprivate", "rro", "rrw", "rshared", "rslave", "runbindable", "rw", "shared", "slave", "strictatime",
-            "suid", "symfollow", "unbindable"
-        ],
+        "mountOptions": options::words(),
         "linux": {
             "namespaces": namespaces,
             "capabilities": caps::all(),
@@ -40,7 +35,8 @@ pub(super) fn features() -> Result<u8> {
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },
             "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } }
+            "mountExtensions": { "idmap": { "enabled": true } },
+            "netDevices": { "enabled": true }
         },
         "potentiallyUnsafeConfigAnnotations": []
     }))
