@@ -20,7 +20,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers"),
+    ("iproute2", "private network namespaces for the peers, links for the runtime"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
