@@ -132,10 +132,9 @@ fn a_tmpfs_has_the_options_it_was_given() {
     tmpfs(&mut bundle, "/few", &["nr_inodes=10"]);
     let output = bundle.output();
     let lines: Vec<&str> = output.lines().collect();
-    assert_eq!(lines[0], "711 0 0", "{output}");
     if is_ours() {
-        // Also runc since 1.2; older ones give a new mount point's mode, and always.
-        assert_eq!(lines[1..3], ["1777 0 0", "750 7 8"], "{output}");
+        // As runc since 1.2; older ones give the mount point's mode, and always; crun never does.
+        assert_eq!(lines[..3], ["711 0 0", "1777 0 0", "750 7 8"], "{output}");
     }
     let field = |line: &str| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
     assert_eq!((field(lines[3]), field(lines[5])), (64, 10), "{output}");
@@ -229,8 +228,6 @@ fn a_mount_is_changed_by_a_later_one() {
     assert!(output.ends_with("\nsource"), "{output}");
 }
 
-const SPREAD: &str = "grep -o ' /m .* - ' /proc/self/mountinfo | cut -d' ' -f3-";
-
 #[test]
 fn mounts_spread_as_they_are_told_to() {
     let words: [(&str, &[&str]); 6] = [
@@ -243,17 +240,14 @@ fn mounts_spread_as_they_are_told_to() {
     ];
     for (word, marks) in words {
         let mut bundle = Bundle::sh("grep ' /m ' /proc/self/mountinfo");
+        // Without a word crun cuts everything off.
+        bundle.spec["linux"]["rootfsPropagation"] = json!("rslave");
         bind(&mut bundle, "host", "/m", &["rbind", word]);
         let said =
             run_between(&bundle, "mkdir host; mount -t tmpfs host host; mount --make-rshared host", "");
         assert_eq!(said.code, 0, "{word} {}", said.err);
         for mark in ["shared:", "master:", "unbindable"] {
-            assert_eq!(
-                said.out.contains(mark),
-                marks.contains(&mark),
-                "{word}: {mark}: {} {SPREAD}",
-                said.out
-            );
+            assert_eq!(said.out.contains(mark), marks.contains(&mark), "{word}: {mark}: {}", said.out);
         }
     }
 }
@@ -302,7 +296,7 @@ fn propagation_of_the_root() {
     }
     let mut bundle = Bundle::sh("true");
     bundle.spec["linux"]["rootfsPropagation"] = json!("sideways");
-    assert_ne!(bundle.run().code, 0);
+    assert!(bundle.run().code != 0 || !is_ours());
 }
 
 #[test]
@@ -314,8 +308,9 @@ fn a_label_without_selinux_is_refused() {
     let mut bundle = Bundle::sh("true");
     bundle.spec["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
     let said = bundle.run();
-    assert_ne!(said.code, 0);
-    assert!(!is_ours() || said.err.contains("linux.mountLabel: SELinux is not in force"), "{}", said.err);
+    // As runc; crun leaves the label out.
+    let refused = said.code != 0 && said.err.contains("linux.mountLabel: SELinux is not in force");
+    assert!(refused || !is_ours(), "{}", said.err);
 }
 
 #[test]
