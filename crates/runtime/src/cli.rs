@@ -217,7 +217,7 @@ knarr-runtime: an OCI runtime
 
 usage: knarr-runtime [global flags] COMMAND [flags] [arguments]
 
-  create  [-b BUNDLE] [--pid-file F] [--console-socket S] [--preserve-fds N] [--no-new-keyring] ID
+  create  [-b BUNDLE] [--pid-file F] [--console-socket S] [--preserve-fds N] [--no-new-keyring] [--no-pivot] ID
   start   ID
   run     [-d] [--keep] [flags of create] ID
   state   ID
