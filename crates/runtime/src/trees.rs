@@ -29,15 +29,18 @@ use crate::{
 pub struct Trees(Vec<(IdMap, OwnedFd)>);
 
 impl Trees {
-    /// A detached copy of the source of the plan's bind mount with this number.
+    /// A detached copy of the plan's `root`, or of the source of its bind mount with this number.
     pub fn open(&mut self, plan: &Plan, pid: i32, number: &str) -> Result<OwnedFd> {
+        if number == "root" {
+            return root(plan);
+        }
         let mount = plan.setup.iter().find_map(|step| match step {
             Step::Bind(mount) if number.parse() == Ok(mount.number) => Some(mount),
             _ => None,
         });
         let mount = mount.ok_or_else(|| Error::new(format!("mount {number}: is no bind mount")))?;
         let what = || format!("bind {} on {}", mount.source, mount.destination.display());
-        let tree = copy_path(&mount.source, mount.options.recursive).map_err(|error| {
+        let tree = copy_path(mount.source.as_ref(), mount.options.recursive).map_err(|error| {
             Error::refused(what(), &error.into())
                 .hint_on(Errno::NOENT, format!("{} does not exist on the host", mount.source))
         })?;
@@ -88,6 +91,18 @@ impl Trees {
         }
         Ok(&self.0[index].1)
     }
+}
+
+fn root(plan: &Plan) -> Result<OwnedFd> {
+    let root = plan.setup.iter().find_map(|step| match step {
+        Step::Root { path, from_host } => Some((path, from_host)),
+        _ => None,
+    });
+    let (path, from_host) = root.ok_or_else(|| Error::new("the plan has no root"))?;
+    let what = || format!("take {} as root", path.display());
+    let tree = copy_path(path, true).during(what)?;
+    change(&tree, true, Change::default(), *from_host).during(what)?;
+    Ok(tree)
 }
 
 /// A user namespace with this map: of a process that lives until it has been opened.

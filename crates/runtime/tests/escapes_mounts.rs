@@ -48,10 +48,14 @@ impl Canary {
 
 /// Runs to the end, which must come soon.
 fn run(bundle: &Bundle) -> Said {
+    run_with(bundle, &[])
+}
+
+fn run_with(bundle: &Bundle, flags: &[&str]) -> Said {
     fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
     let mut command = Command::new("timeout");
     command.args(["20", &runtime(), "--root"]).arg(bundle.path().join("state")).args(["run", "-b"]);
-    let said: Said = command.arg(bundle.path()).arg(&bundle.id).output().unwrap().into();
+    let said: Said = command.arg(bundle.path()).args(flags).arg(&bundle.id).output().unwrap().into();
     assert_ne!(said.code, 124, "it hangs");
     said
 }
@@ -506,7 +510,7 @@ fn hidden_and_readonly_paths_by_every_way() {
             mount -o remount,rw,bind $p 2>/dev/null && echo "remount $p"; mkdir -p /m; mount --move $p /m 2>/dev/null && echo "move $p"
         done
         mount -t proc proc /m 2>/dev/null && echo "another procfs"
-        unshare -U -r -m sh -c '
+        unshare -U -r -m -p -f sh -c '
             for p in /proc/keys /proc/timer_list /sys/firmware /proc/sys; do
                 umount $p 2>/dev/null && echo "umount $p as root of a namespace"; umount -l $p 2>/dev/null && echo "umount -l $p as root"
                 [ -d $p ] && mount -o remount,rw,bind $p 2>/dev/null && echo "remount $p as root"; mount --move $p /m 2>/dev/null && echo "move $p as root"
@@ -519,8 +523,10 @@ fn hidden_and_readonly_paths_by_every_way() {
     for applet in ["unshare", "tr"] {
         symlink("busybox", bundle.rootfs().join("bin").join(applet)).unwrap();
     }
-    let said = run(&bundle);
-    assert_eq!(said.out, "done\n", "{}", said.err);
+    for flags in [&[][..], &["--no-pivot"]] {
+        let said = run_with(&bundle, flags);
+        assert_eq!(said.out, "done\n", "{flags:?}: {}", said.err);
+    }
 }
 
 #[test]
@@ -542,9 +548,7 @@ fn a_moved_root_cannot_be_left_by_another_chroot() {
         fs::copy(std::env::current_exe().unwrap(), bundle.rootfs().join("attack")).unwrap();
         let env = bundle.spec["process"]["env"].as_array_mut().unwrap();
         env.push(json!(format!("ATTACK_BY_CHROOT={}", canary.path().display())));
-        fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
-        let path = bundle.path().display().to_string();
-        let said = bundle.call(&["run", flag, "-b", &path]);
+        let said = run_with(&bundle, &[flag]);
         assert!(said.out.contains("SEEN false"), "{flag}: {}{}", said.out, said.err);
     }
 }

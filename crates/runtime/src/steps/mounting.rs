@@ -51,7 +51,7 @@ pub(super) fn copy(of: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<Ow
 }
 
 /// A detached copy of what is mounted at a path of the host.
-pub(crate) fn copy_path(path: &str, recursive: bool) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn copy_path(path: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -218,7 +218,7 @@ fn hosts_own(kind: &str, options: &Options) -> Result<Option<OwnedFd>> {
         return Ok(None);
     };
     let what = || format!("bind the host's {path}");
-    let tree = match copy_path(path, true) {
+    let tree = match copy_path(Path::new(path), true) {
         Err(Errno::NOENT) => return Ok(None),
         other => other.during(what)?,
     };
@@ -272,7 +272,7 @@ pub(super) fn bind(child: &mut Child<'_>, mount: &Mounting) -> Result<()> {
     let Mounting { source, destination, options, .. } = mount;
     let what = || format!("bind {source} on {}", destination.display());
     let copied =
-        if mount.by_parent { Err(Errno::ACCESS) } else { copy_path(source.as_str(), options.recursive) };
+        if mount.by_parent { Err(Errno::ACCESS) } else { copy_path(source.as_ref(), options.recursive) };
     let tree = match copied {
         // Behind a directory that is closed to the container's root, or id-mapped: the runtime's other half may.
         Err(Errno::ACCESS) => child.channel.ask_fd(&format!("tree {}", mount.number))?,

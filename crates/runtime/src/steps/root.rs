@@ -26,8 +26,14 @@ pub(super) fn take_root(child: &mut Child<'_>, path: &Path, from_host: u64) -> R
     let what = || format!("take {} as root", path.display());
     let host = open("/", PLACE, Mode::empty()).during(what)?;
     change(&host, true, Change::default(), from_host).during(|| "cut mounts off from the host")?;
-    let place = open(path, PLACE | OFlags::DIRECTORY, Mode::empty()).during(what)?;
-    let tree = copy(place.as_fd(), true).during(what)?;
+    let (tree, place) = match open(path, PLACE | OFlags::DIRECTORY, Mode::empty()) {
+        // Behind a directory that is closed to a user namespace's root, who may mount it over `/` all the same.
+        Err(Errno::ACCESS) => (child.channel.ask_fd("tree root")?, host),
+        other => {
+            let place = other.during(what)?;
+            (copy(place.as_fd(), true).during(what)?, place)
+        }
+    };
     attach(&tree, &place).during(what)?;
     child.root = Some(Root::from_fd(tree));
     Ok(())
@@ -67,26 +73,30 @@ pub(super) fn pivot(child: &mut Child<'_>) -> Result<()> {
 pub(super) fn move_to_slash(child: &mut Child<'_>) -> Result<()> {
     let root = child.root.take().ok_or_else(|| Error::new("move the root: no root"))?;
     child.empty = None;
-    hide_kernel_file_systems(&root)?;
+    let own = std::fs::read_link(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()));
+    let own = own.during(|| "find the root's path")?;
+    // It may be there already; names still lead past what lies over `/`.
+    let over_slash = own == Path::new("/");
+    hide_kernel_file_systems(|point| over_slash || !point.starts_with(&own))?;
     rustix::process::fchdir(&root).during(|| "change directory to the root")?;
     let slash = open("/", PLACE, Mode::empty()).during(|| "open /")?;
-    attach(&root, &slash).during(|| "move the root to /")?;
+    if !over_slash {
+        attach(&root, &slash).during(|| "move the root to /")?;
+    }
     rustix::process::chroot(".").during(|| "chroot")?;
     rustix::process::chdir("/").during(|| "change directory to /")
 }
 
 /// While the host's whole procfs or sysfs is mounted in the container's namespace, the kernel lets a user namespace
 /// mount another without what is masked; so these go, as in runc.
-fn hide_kernel_file_systems(root: &Root) -> Result<()> {
-    let own = std::fs::read_link(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()));
-    let own = own.during(|| "find the root's path")?;
+fn hide_kernel_file_systems(is_hosts: impl Fn(&Path) -> bool) -> Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo")?;
     let whole = table.lines().rev().filter_map(|line| {
         let (mount, kind) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (within, point) = (fields.next()?, sys::fsmount::unescape(fields.next()?));
         let kernels = kind.starts_with("proc ") || kind.starts_with("sysfs ");
-        (within == "/" && kernels && !Path::new(&point).starts_with(&own)).then_some(point)
+        (within == "/" && kernels && is_hosts(Path::new(&point))).then_some(point)
     });
     for point in whole {
         let what = || format!("hide the host's {point}");
