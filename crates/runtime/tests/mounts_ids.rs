@@ -224,6 +224,32 @@ fn namespaces_of_the_host_are_shown_by_the_hosts_mounts() {
 }
 
 #[test]
+fn message_queues_of_the_host() {
+    if !is_ours() {
+        println!("skipped: runc leaves this to the engine");
+        return;
+    }
+    let mut bundle =
+        Bundle::sh("ls /dev/mqueue; grep ' /dev/mqueue ' /proc/self/mountinfo | grep -c nosuid,nodev,noexec");
+    user_namespace(&mut bundle);
+    drop_namespace(&mut bundle, "ipc");
+    fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
+    // Not every host has them mounted: over a copy of /dev, of a mount and an ipc namespace of its own.
+    let script = format!(
+        "set -e; cd {0}; mkdir dev; mount -t tmpfs t dev; mkdir dev/upper dev/work
+        mount -t overlay o -o lowerdir=/dev,upperdir=dev/upper,workdir=dev/work /dev
+        mkdir -p /dev/mqueue; mount -t mqueue m /dev/mqueue; touch /dev/mqueue/of-the-host
+        {1} --root {0}/state run -b {0} {2}",
+        bundle.path().display(),
+        runtime(),
+        bundle.id
+    );
+    let said: Said =
+        Command::new("unshare").args(["-m", "-i", "sh", "-c", &script]).output().expect("unshare").into();
+    assert_eq!(said.out, "of-the-host\n1\n", "{}", said.err);
+}
+
+#[test]
 fn locked_attributes_stay() {
     let mut bundle =
         Bundle::sh("grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6; touch /m/x 2>&1 | grep -o Read-only");
