@@ -207,7 +207,7 @@ fn map_text(map: &[IdMapping]) -> String {
     lines.collect()
 }
 
-pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
         if map.is_empty() {
             return Err(Error::new(format!(
@@ -236,23 +236,14 @@ fn ended_early(born: &Born) -> Error {
 /// Kills a process and takes its exit.
 pub fn end(born: &Born) {
     born.moved.borrow_mut().give_back();
-    end_process(&born.pidfd);
-}
-
-/// Kills a child and takes its exit.
-pub(crate) fn end_process(pidfd: &OwnedFd) {
-    let _ = sys::process::signal(pidfd.as_fd(), 9);
-    let _ = wait_for(pidfd);
+    let _ = sys::process::signal(born.pidfd.as_fd(), 9);
+    let _ = wait(born);
 }
 
 /// Waits for a process: its exit code, or 128 and the signal that ended it.
 pub fn wait(born: &Born) -> Result<i32> {
-    wait_for(&born.pidfd)
-}
-
-fn wait_for(pidfd: &OwnedFd) -> Result<i32> {
     loop {
-        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match waitid(WaitId::PidFd(born.pidfd.as_fd()), WaitIdOptions::EXITED) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::refused("wait for the container's process", &error.into())),
             Ok(None) => return Err(Error::new("wait for the container's process: nothing there")),

@@ -1,24 +1,17 @@
 //! Mounts that only the runtime's own half can make: id-mapped ones, and copies of what the container's root may not
 //! reach. The child asks for them by number.
 
-use std::{
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
-use oci::IdMap;
+use oci::{IdMap, IdMapping};
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx},
     io::Errno,
 };
-use sys::{
-    mounts::{MountAttributes, set_attributes},
-    process::Fork,
-};
+use sys::mounts::{MountAttributes, id_map_namespace, set_attributes};
 
 use crate::{
     error::{During, Error, Result},
-    launch,
     options::{Change, attr, propagation},
     plan::Plan,
     steps::{Mounting, Step, change, copy_path},
@@ -87,7 +80,8 @@ impl Trees {
         let known = self.0.iter().position(|(known, _)| known == map);
         let index = known.unwrap_or(self.0.len());
         if known.is_none() {
-            self.0.push((map.clone(), namespace(map).map_err(|error| error.during("make an id map"))?));
+            let made = id_map_namespace(&lines(&map.uids), &lines(&map.gids));
+            self.0.push((map.clone(), made.map_err(|error| Error::new(format!("make an id map: {error}")))?));
         }
         Ok(&self.0[index].1)
     }
@@ -105,22 +99,8 @@ fn root(plan: &Plan) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// A user namespace with this map: of a process that lives until it has been opened.
-fn namespace(map: &IdMap) -> Result<OwnedFd> {
-    let (mut reader, writer) = std::io::pipe().during(|| "make a pipe")?;
-    let how = Fork { namespaces: crate::plan::namespace_bit("user"), cgroup: None, sibling: false };
-    let Some((pid, pidfd)) = sys::process::fork(how).during(|| "clone3 user")? else {
-        // Ends with the runtime at the latest.
-        drop(writer);
-        let _ = reader.read(&mut [0]);
-        std::process::exit(0);
-    };
-    let path = format!("/proc/{pid}/ns/user");
-    let opened = launch::write_maps(pid, &map.uids, &map.gids).and_then(|()| {
-        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))
-    });
-    launch::end_process(&pidfd);
-    opened
+fn lines(map: &[IdMapping]) -> String {
+    map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size)).collect()
 }
 
 /// The type of the file system at a path of the host.
