@@ -100,7 +100,7 @@ fn root(plan: &Plan) -> Result<OwnedFd> {
 }
 
 fn lines(map: &[IdMapping]) -> String {
-    map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size)).collect()
+    map.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The type of the file system at a path of the host.
