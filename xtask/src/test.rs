@@ -13,6 +13,7 @@ use crate::{
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
+    ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
     ("crun", "an OCI runtime to hold ours against"),
@@ -20,8 +21,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("e2fsprogs", "makes files that cannot be changed"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     ("iproute2", "private network namespaces for the peers; says what links there are"),
+    ("iproute2", "private network namespaces for the peers, links for the runtime"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
