@@ -9,6 +9,7 @@ mod disk;
 mod events;
 mod exec;
 mod images;
+mod networks;
 mod streams;
 mod system;
 mod top;
@@ -87,10 +88,14 @@ handlers! {
     SystemEvents => events::events,
     SystemDataUsage => disk::usage,
     BuildPrune => disk::prune_builds,
-    NetworkPrune => disk::prune_networks,
     VolumePrune => disk::prune_volumes,
-    NetworkList => system::networks,
-    NetworkInspect => system::network,
+    NetworkList => networks::list,
+    NetworkInspect => networks::inspect,
+    NetworkCreate => networks::create,
+    NetworkDelete => networks::delete,
+    NetworkConnect => networks::connect,
+    NetworkDisconnect => networks::disconnect,
+    NetworkPrune => networks::prune,
     VolumeList => system::volumes,
     VolumeInspect => system::volume,
     PluginInspect => system::plugin,

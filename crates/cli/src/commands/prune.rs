@@ -166,7 +166,7 @@ async fn containers(cx: &Context, filters: &[Filter]) -> Result<Pruned> {
 }
 
 async fn networks(cx: &Context, filters: &[Filter]) -> Result<Pruned> {
-    let gone: api::system::NetworkPrune = ask(cx, "/networks/prune", filter::query(filters)).await?;
+    let gone: api::network::NetworksPruned = ask(cx, "/networks/prune", filter::query(filters)).await?;
     Ok(Pruned::of("Deleted Networks", &gone.networks_deleted.unwrap_or_default(), 0))
 }
 

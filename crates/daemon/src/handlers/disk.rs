@@ -2,7 +2,7 @@
 
 use api::{
     image::{Tree, TreeImage, TreeLayer},
-    system::{BuildPrune, DiskUsage, NetworkPrune, VolumePrune},
+    system::{BuildPrune, DiskUsage, VolumePrune},
 };
 use engine::{Container, ImageUsage};
 use hyper::StatusCode;
@@ -79,11 +79,6 @@ pub(super) async fn tree(call: Call) -> Result<Reply> {
 /// There is no build cache.
 pub(super) async fn prune_builds(call: Call) -> Result<Reply> {
     call.json(StatusCode::OK, &BuildPrune::default())
-}
-
-/// There are no networks of users.
-pub(super) async fn prune_networks(call: Call) -> Result<Reply> {
-    call.json(StatusCode::OK, &NetworkPrune::default())
 }
 
 /// There are no volumes.
