@@ -10,6 +10,7 @@ use oci::Digest;
 
 use crate::{
     Error, Layer, Shared,
+    ahead::Ahead,
     blobs::{Hasher, StagedFile},
     compression::{Compression, Decoder},
 };
@@ -20,13 +21,15 @@ pub(crate) fn open(shared: &Arc<Shared>, layer: &Layer) -> Result<Box<dyn Read +
     let blobs = &shared.blobs;
     let file = blobs.open_blob(&layer.blob)?;
     let source = Decoder::new(file).map_err(Error::io("read", &blobs.path(&layer.blob)))?;
-    Ok(Box::new(Verified {
+    let verified = Verified {
         source,
         hasher: Some(Hasher::default()),
         expected: layer.diff_id.clone(),
         size: 0,
         shared: shared.clone(),
-    }))
+    };
+    let ahead = Ahead::new(verified).map_err(Error::io("start reading", &blobs.path(&layer.blob)))?;
+    Ok(Box::new(ahead))
 }
 
 /// Bytes of the uncompressed archive; read through once, if nobody has before.
