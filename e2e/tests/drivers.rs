@@ -20,7 +20,8 @@ fn on_fuse_overlayfs() {
 
 /// The data root on a file system of its own, in memory; the kernel frees its loop device with the last mount.
 fn btrfs() -> Vec<String> {
-    let script = "set -e; d=$(mktemp -d /dev/shm/knarr-XXXXXX); truncate -s 400M $d/image; mkfs.btrfs -q $d/image; \
+    let script = "set -e; d=$(mktemp -d /dev/shm/knarr-XXXXXX); trap \"rm -rf $d\" EXIT; \
+                  truncate -s 400M $d/image; mkfs.btrfs -q $d/image; \
                   mkdir -p \"$1\"; mount -t btrfs -o loop $d/image \"$1\"; rm -r $d; shift; exec \"$@\"";
     let words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", "{data}"];
     words.map(str::to_owned).to_vec()

@@ -69,7 +69,7 @@ fn kernel_has(option: &str) -> bool {
 /// A file system of its own on `$KNARR_TEST_ROOT`; the kernel frees its loop device with the last mount.
 fn image(make: &str, kind: &str, options: &str) -> String {
     format!(
-        "set -e; d=$(mktemp -d /dev/shm/knarr-XXXXXX); truncate -s 400M $d/image; {make} $d/image; \
+        "set -e; d=$(mktemp -d /dev/shm/knarr-XXXXXX); trap \"rm -rf $d\" EXIT; truncate -s 400M $d/image; {make} $d/image; \
          mount -t {kind} -o loop,{options} $d/image \"$KNARR_TEST_ROOT\"; rm -r $d; exec \"$@\""
     )
 }
