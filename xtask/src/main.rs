@@ -26,6 +26,7 @@ usage: cargo xtask CHORE
   lint                  formatting, clippy, licences and sources of dependencies
   bench run [--json FILE]
                         time and memory of one container, beside podman and docker; root on a Debian
+  bench image           loading, saving, committing and removing large images, beside podman, docker and skopeo
   dist                  the release archive
 ";
 
@@ -62,6 +63,7 @@ fn chore(words: &[&str]) -> Result<()> {
         ["lint"] => lint::lint(),
         ["bench", "run"] => bench::run(None),
         ["bench", "run", "--json", file] => bench::run(Some(file)),
+        ["bench", "image"] => bench::image::run(),
         ["dist"] => dist::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

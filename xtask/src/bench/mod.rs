@@ -5,6 +5,7 @@
 //! some of the kernel's waits (control groups of version 1) are paid only after a pause.
 
 mod engines;
+pub(crate) mod image;
 mod memory;
 mod numbers;
 
