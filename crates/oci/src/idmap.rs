@@ -3,6 +3,8 @@
 //! Every container's config carries an [`IdMap`] from the first day; the empty map is the identity. Nothing in
 //! knarr may take a uid inside for a uid outside without asking it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One line of `/proc/PID/uid_map`: `size` ids from `container` inside are those from `host` outside
@@ -21,6 +23,12 @@ pub struct IdMapping {
 }
 
 crate::strict::only_as_object!(IdMapping);
+/// A line of `/proc/PID/uid_map`.
+impl fmt::Display for IdMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.container, self.host, self.size)
+    }
+}
 
 /// The user and group map of one container. Empty means: no user namespace, ids are the same on both sides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,6 +80,7 @@ mod tests {
         assert_eq!(IdMap::IDENTITY.host_uid(7), Some(7));
         let line = IdMapping { container: 0, host: 100_000, size: 65_536 };
         let map = IdMap { uids: vec![line], gids: vec![] };
+        assert_eq!(line.to_string(), "0 100000 65536");
         assert_eq!(map.host_uid(0), Some(100_000));
         assert_eq!(map.host_uid(65_535), Some(165_535));
         assert_eq!(map.host_uid(65_536), None);

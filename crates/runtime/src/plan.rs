@@ -3,11 +3,11 @@
 mod child;
 mod process;
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, Spec},
+    spec::{NamespaceKind, NetDevice, Spec},
 };
 
 use crate::{cgroup, error::Result, record::Describe, seccomp, steps::Step};
@@ -34,6 +34,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--no-pivot`
+    pub no_pivot: bool,
 }
 
 /// A namespace that is there already.
@@ -59,6 +61,8 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Written by the parent to `/proc/PID/{uid,gid}_map`.
     pub id_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Moved by the parent into the container's network namespace: names on the host, and in the container.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Done by the child, before it says that it is ready.
     pub setup: Vec<Step>,
     /// Done by the child once it is started.
@@ -126,6 +130,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         // The cgroup namespace is made after the groups are entered, so that they are its root.
         namespaces: namespaces.create & !namespace_bit("cgroup"),
         time_offsets: (!time_offsets.is_empty()).then_some(time_offsets),
+        net_devices: linux.net_devices.clone(),
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };

@@ -197,8 +197,6 @@ fn check_linux(linux: &Linux) -> Result<()> {
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.memoryPolicy", linux.memory_policy.is_some()),
-        ("linux.netDevices", !linux.net_devices.is_empty()),
-        ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
     ];
     match unsupported.iter().find(|(_, present)| *present) {
         Some((name, _)) => Err(fault(name, "not supported")),

@@ -119,10 +119,6 @@ impl Drop for Undo {
 
 fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let call = &context.call;
-    if call.has("no-pivot") {
-        let why = "a moved root can be left by a process with CAP_SYS_CHROOT";
-        return Err(Error::new(format!("--no-pivot: not supported: {why}")));
-    }
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
@@ -131,6 +127,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;

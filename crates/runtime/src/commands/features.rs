@@ -16,78 +16,10 @@ use super::print_json;
 use crate::{
     caps, cgroup, cli,
     error::Result,
-    options::{self, Options},
+    options,
     plan::{self, Host, Request},
     seccomp, spec,
 };
-
-/// Every option that `mount(8)` or the spec has for all file systems.
-const OPTIONS: &[&str] = &[
-    "acl",
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noacl",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
 
 /// libseccomp's, after `SCMP_ACT_`, `SCMP_CMP_` and `SCMP_ARCH_`; the kernel's after `SECCOMP_FILTER_FLAG_`.
 const ACTIONS: &[&str] =
@@ -116,7 +48,7 @@ pub(super) fn features() -> Result<u8> {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": oci::spec::NEWEST,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": OPTIONS.iter().filter(|word| knows(word)).collect::<Vec<_>>(),
+        "mountOptions": options::words(),
         "linux": {
             "namespaces": namespaces,
             "capabilities": caps::all(),
@@ -165,11 +97,6 @@ fn takes(change: impl FnOnce(&mut Spec)) -> bool {
     change(&mut small);
     let request = Request { id: "x".to_owned(), ..Request::default() };
     spec::check(&small).is_ok() && plan::plan(&small, &Host::default(), &request).is_ok()
-}
-
-/// A word that is not known is taken for one of the file system's.
-fn knows(word: &str) -> bool {
-    options::parse([word]).is_ok_and(|options: Options| options.data.is_empty())
 }
 
 fn maps_mounts() -> bool {

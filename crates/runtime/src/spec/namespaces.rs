@@ -34,10 +34,12 @@ pub(super) fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     let needs = [
         ("hostname", given(&spec.hostname), NamespaceKind::Uts),
         ("domainname", given(&spec.domainname), NamespaceKind::Uts),
+        ("linux.netDevices", !linux.net_devices.is_empty(), NamespaceKind::Network),
     ];
     if let Some((name, _, kind)) = needs.iter().find(|(_, given, kind)| *given && !has(*kind)) {
         return Err(fault(name, format!("needs a {} namespace", kind.as_str())));
     }
+    crate::netdev::check(&linux.net_devices)?;
     check_offsets(linux, creates(NamespaceKind::Time))?;
     ids::check_maps(spec, creates(NamespaceKind::User))?;
     for (key, value) in &linux.sysctl {
