@@ -396,3 +396,14 @@ pub(super) fn write_proc(child: &mut Child<'_>, path: &str, value: &str) -> Resu
     let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), strict).during(what)?;
     rustix::io::write(file, value.as_bytes()).during(what).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::layers;
+
+    #[test]
+    fn a_list_of_layers_is_split_as_overlayfs_splits_it() {
+        assert_eq!(layers("/a:/b\\:c:/d\\\\e"), ["/a", "/b:c", "/d\\e"]);
+        assert_eq!(layers(""), [""]);
+    }
+}
