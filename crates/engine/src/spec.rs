@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use network::{Mode, Namespace as NetworkNamespace};
+use network::Namespace as NetworkNamespace;
 use oci::{Mount, spec, spec::NamespaceKind};
 
 use crate::{
     Container, Files,
-    config::{Bind, Config, Network, Resources},
+    config::{Bind, Config, Resources},
     error::Result,
     seccomp,
     user::Identity,
@@ -324,14 +324,6 @@ fn resources(limits: &Resources) -> spec::Resources {
 /// Everything is denied; the runtime adds the devices that every container has (config-linux.md, "Default Devices").
 fn device_rules() -> Vec<spec::DeviceRule> {
     vec![spec::DeviceRule { allow: false, access: Some("rwm".to_owned()), ..spec::DeviceRule::default() }]
-}
-
-/// How the container's network is to be planned.
-pub(crate) fn network_mode(config: &Config) -> Mode {
-    match config.host.network {
-        Network::Default | Network::None => Mode::None,
-        Network::Host => Mode::Host,
-    }
 }
 
 #[cfg(test)]

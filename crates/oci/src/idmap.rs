@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// One line of `/proc/PID/uid_map`: `size` ids from `container` inside are those from `host` outside
 /// (`user_namespaces(7)`; also OCI's `linux.uidMappings`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct IdMapping {
     /// First id inside.
     #[serde(rename = "containerID")]
@@ -21,6 +22,7 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+crate::strict::only_as_object!(IdMapping);
 /// A line of `/proc/PID/uid_map`.
 impl fmt::Display for IdMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

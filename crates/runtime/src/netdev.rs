@@ -11,7 +11,7 @@ use rustix::{
     fs::{Mode, OFlags, open},
     io::Errno,
 };
-use sys::netlink::{Address, LONGEST_NAME, Link, Routes};
+use sys::links::{Address, LONGEST_NAME, Link, Routes};
 
 use crate::{
     error::{During, Error, Result},

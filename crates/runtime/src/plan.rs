@@ -10,13 +10,7 @@ use oci::{
     spec::{NamespaceKind, NetDevice, Spec},
 };
 
-use crate::{
-    cgroup,
-    error::{Error, Result},
-    record::Describe,
-    seccomp,
-    steps::Step,
-};
+use crate::{cgroup, error::Result, record::Describe, seccomp, steps::Step};
 
 pub use process::{exec_process, identity};
 
@@ -125,11 +119,6 @@ impl Namespaces {
 pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
-    if !namespaces.creates("mnt") {
-        return Err(Error::new(
-            "linux.namespaces: a container needs a mount namespace of its own (one without path)",
-        ));
-    }
     let resources = linux.resources.clone().unwrap_or_default();
     let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources)?;
     let lines = linux.time_offsets.iter();

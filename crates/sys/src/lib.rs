@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod errno;
 pub mod fdpass;
 pub mod fsmount;
+pub mod links;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
