@@ -125,7 +125,7 @@ fn nothing_is_mounted_over_the_containers_procfs() {
             assert!(!is_ours() || said.err.contains("/proc"), "{place}: {}", said.err);
         }
     }
-    for place in ["/", "", "/..", "/../x", "relative", "/a/../../proc"] {
+    for place in ["/", "", "/..", "/../x", "proc", "/a/../../proc"] {
         let mut bundle = Bundle::sh("true");
         add(&mut bundle, json!({ "destination": place, "type": "tmpfs", "source": "tmpfs" }));
         let said = run(&bundle);

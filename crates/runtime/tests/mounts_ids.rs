@@ -218,6 +218,10 @@ fn namespaces_of_the_host_are_shown_by_the_hosts_mounts() {
     for kind in ["network", "pid"] {
         drop_namespace(&mut bundle, kind);
     }
+    // Read-only also if nobody says so.
+    let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
+    let sys = mounts.iter_mut().find(|mount| mount["type"] == "sysfs").unwrap();
+    sys["options"] = json!(["nosuid", "noexec", "nodev"]);
     let said = bundle.run();
     let wanted = "/sys/class/net/lo\n2\n1\n/proc/1/status\nship\n";
     assert_eq!((said.code, said.out.as_str()), (0, wanted), "{}", said.err);

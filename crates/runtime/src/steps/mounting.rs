@@ -225,8 +225,10 @@ fn hosts_own(kind: &str, options: &Options) -> Result<Option<OwnedFd>> {
     if fstatfs(&tree).during(what)?.f_type as u64 != *magic {
         return Ok(None);
     }
-    // All of it: what is mounted below must not be more open than what was asked for.
-    change(&tree, true, Change { set: options.mount.set, clear: 0 }, 0).during(what)?;
+    // All of it: what is mounted below must not be more open than what was asked for; and what is not the container's
+    // own it may look at only.
+    let readonly = if kind == "sysfs" { attr::RDONLY } else { 0 };
+    change(&tree, true, Change { set: options.mount.set | readonly, clear: 0 }, 0).during(what)?;
     Ok(Some(tree))
 }
 
