@@ -151,6 +151,10 @@ impl fmt::Display for Plan {
         for action in &self.cgroups.actions {
             writeln!(f, "  {}", action.describe())?;
         }
+        for (name, device) in &self.net_devices {
+            let inside = device.name.as_deref().unwrap_or(name);
+            writeln!(f, "  move network device {name} into the container as {inside}")?;
+        }
         for join in &self.parent_joins {
             writeln!(f, "  join namespace {} {} until cloned", join.name, join.path.display())?;
         }
