@@ -17,6 +17,8 @@ pub struct Global {
     pub debug: bool,
     /// Where the timeline goes.
     pub trace: Option<PathBuf>,
+    /// Groups are made by systemd.
+    pub systemd_cgroup: bool,
 }
 
 /// A subcommand with its flags and other words.
@@ -59,6 +61,28 @@ const EXEC: &[Flag] = &[
     ("tty", Some('t'), false),
     ("no-new-privs", None, false),
     ("ignore-paused", None, false),
+    ("cgroup", None, true),
+];
+const UPDATE: &[Flag] = &[
+    ("resources", Some('r'), true),
+    ("blkio-weight", None, true),
+    ("cpu-period", None, true),
+    ("cpu-quota", None, true),
+    ("cpu-burst", None, true),
+    ("cpu-rt-period", None, true),
+    ("cpu-rt-runtime", None, true),
+    ("cpu-share", None, true),
+    ("cpu-idle", None, true),
+    ("cpuset-cpus", None, true),
+    ("cpuset-mems", None, true),
+    ("memory", None, true),
+    ("memory-reservation", None, true),
+    ("memory-swap", None, true),
+    ("kernel-memory", None, true),
+    ("kernel-memory-tcp", None, true),
+    ("pids-limit", None, true),
+    ("l3-cache-schema", None, true),
+    ("mem-bw-schema", None, true),
 ];
 
 /// Subcommands, their flags, and how many other words they take at least and at most.
@@ -75,6 +99,8 @@ const COMMANDS: &[(&str, &[Flag], usize, usize)] = &[
     ("ps", &[("format", Some('f'), true)], 1, usize::MAX),
     ("pause", &[], 1, 1),
     ("resume", &[], 1, 1),
+    ("update", UPDATE, 1, 1),
+    ("events", &[("interval", None, true), ("stats", None, false)], 1, 1),
     ("features", &[], 0, 0),
     ("spec", &[("bundle", Some('b'), true)], 0, 0),
 ];
@@ -151,11 +177,6 @@ pub fn parse(mut words: Vec<String>) -> Result<Wanted> {
     if global.contains_key("help") || rest.is_empty() || rest[0] == "help" {
         return Ok(Wanted::Help);
     }
-    if last("systemd-cgroup").is_some_and(|value| value != "false") {
-        return Err(Error::new(
-            "--systemd-cgroup: not supported: cgroups are made directly below linux.cgroupsPath",
-        ));
-    }
     let log_json = match last("log-format").as_deref() {
         None | Some("text") => false,
         Some("json") => true,
@@ -175,6 +196,7 @@ pub fn parse(mut words: Vec<String>) -> Result<Wanted> {
         log_json,
         debug: global.contains_key("debug"),
         trace: last("trace").map(PathBuf::from),
+        systemd_cgroup: last("systemd-cgroup").is_some_and(|value| value != "false"),
     };
     Ok(Wanted::Call(global, Call { command, flags, words }))
 }
@@ -223,16 +245,18 @@ usage: knarr-runtime [global flags] COMMAND [flags] [arguments]
   state   ID
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
-  exec    [-d] [-t] [-u UID[:GID]] [-e K=V] [--cwd DIR] [--process F] [--pid-file F] [--console-socket S] ID COMMAND...
+  exec    [-d] [-t] [-u UID[:GID]] [-e K=V] [--cwd DIR] [--cgroup [CONTROLLER:]PATH] [--process F] [--pid-file F] [--console-socket S] ID COMMAND...
   list    [-q] [--format table|json]
   ps      [--format table|json] ID
   pause   ID
   resume  ID
+  update  [--resources FILE|-] [--memory BYTES] [--cpu-quota US] [--pids-limit N] … ID
+  events  [--stats] [--interval 5s] ID
   plan    [-b BUNDLE] ID           print what create would do
   features
   spec    [-b BUNDLE]
 
-global flags: --root DIR  --log FILE  --log-format text|json  --debug  --trace FILE  --version
+global flags: --root DIR  --log FILE  --log-format text|json  --debug  --systemd-cgroup  --trace FILE  --version
 ";
 
 #[cfg(test)]
@@ -261,14 +285,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for line in [
-            "--systemd-cgroup create c",
-            "create --nope c",
-            "create",
-            "start a b",
-            "fly c",
-            "--log-format x list",
-        ] {
+        for line in ["create --nope c", "create", "start a b", "fly c", "--log-format x list"] {
             assert!(call(line).is_err(), "{line}");
         }
     }

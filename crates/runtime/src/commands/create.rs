@@ -94,6 +94,7 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    unit: Option<cgroup::Unit>,
     armed: bool,
 }
 
@@ -106,7 +107,7 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
-            let _ = cgroup::remove(&self.places);
+            let _ = cgroup::remove(&self.places, self.unit.as_ref());
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
@@ -126,6 +127,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
@@ -158,14 +160,15 @@ pub(super) fn host() -> Result<Host> {
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (spec, plan, request) = compute(context)?;
+    let (spec, mut plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), unit: None, armed: true };
     refuse_used_groups(&plan)?;
     undo.places.clone_from(&plan.cgroups.places);
-    context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    let _held = cgroup::apply(&mut plan.cgroups, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
@@ -221,6 +224,8 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         created: container::now(),
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
+        unit: plan.cgroups.unit.clone(),
+        resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,

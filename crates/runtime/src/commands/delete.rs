@@ -67,7 +67,7 @@ fn end(container: &Container, status: Status) -> Result<()> {
 pub(super) fn remove(container: &Container, context: &mut Context) -> Result<()> {
     let places = &container.record.places;
     let removal = Description::new("remove cgroups").with("count", places.len());
-    context.recorder.step(|| removal, || cgroup::remove(places))?;
+    context.recorder.step(|| removal, || cgroup::remove(places, container.record.unit.as_ref()))?;
     let directory = &container.directory;
     fs::remove_dir_all(directory).during(|| format!("remove {}", directory.display()))?;
     let state = container.state(Status::Stopped);
