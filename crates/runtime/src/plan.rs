@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, Spec},
+    spec::{DeviceRule, NamespaceKind, Spec},
 };
 
 use crate::{
@@ -128,7 +128,19 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
             "linux.namespaces: a container needs a mount namespace of its own (one without path)",
         ));
     }
-    let resources = linux.resources.clone().unwrap_or_default();
+    let mut resources = linux.resources.clone().unwrap_or_default();
+    if !resources.devices.is_empty() {
+        // The child makes its nodes in its own groups; a list that lets a node be opened need not let it be made.
+        resources.devices.extend(linux.devices.iter().filter(|device| device.kind != "p").map(|device| {
+            DeviceRule {
+                allow: true,
+                kind: Some(device.kind.clone()),
+                major: Some(device.major),
+                minor: Some(device.minor),
+                access: Some("m".to_owned()),
+            }
+        }));
+    }
     let wanted = cgroup::Wanted {
         path: linux.cgroups_path.as_deref(),
         id: &request.id,
