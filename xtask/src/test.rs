@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -28,6 +28,7 @@ const PACKAGES: [(&str, &str); 25] = [
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("procps", "the table of ps, which the runtime shows"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
+    ("qemu-system-x86", "starts guests with another kernel"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),

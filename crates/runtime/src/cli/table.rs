@@ -80,6 +80,8 @@ const EXEC: &[Flag] = &[
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
+    ("apparmor", None, true, "the AppArmor profile"),
+    ("process-label", None, true, "the SELinux label"),
     ("ignore-paused", None, false, "also in a paused container"),
 ];
 const FORMAT: &[Flag] = &[("format", Some('f'), true, "table or json (default: table)")];
