@@ -40,7 +40,7 @@ impl Machine<'_> {
         qemu.args(["-display", "none", "-nic", "none"]);
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initrd);
         qemu.arg("-append").arg(format!(
-            "console=ttyS0 quiet panic=-1 rdinit=/init knarr.guest={} {} {words}",
+            "console=ttyS0 quiet panic=-1 mitigations=off rcupdate.rcu_expedited=1 rdinit=/init knarr.guest={} {} {words}",
             guest.name, guest.kernel
         ));
         for disk in std::iter::once(&self.scratch).chain(&self.disk) {

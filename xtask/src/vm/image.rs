@@ -20,7 +20,7 @@ use crate::{
 const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// What Debian's guest has beside the essential packages, and for what.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("apparmor", "loads profiles"),
     ("binutils", "links a program to be filtered"),
     ("busybox-static", "the content of the test images"),
@@ -30,6 +30,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("iproute2", "network namespaces"),
     ("kmod", "loads modules"),
     ("procps", "lists processes"),
+    ("python3-minimal", "stands for a service manager"),
     ("runc", "an OCI runtime to hold ours against"),
     ("systemd-sysv", "systemd as the first process"),
 ];

@@ -36,7 +36,7 @@ pub(super) struct Suite<'a> {
 /// Builds every test program that some guest runs.
 pub(super) fn build() -> Result<Vec<Program>> {
     let mut packages: Vec<&str> =
-        GUESTS.iter().flat_map(|guest| guest.runs).map(|(package, _)| *package).collect();
+        GUESTS.iter().flat_map(|guest| guest.runs).map(|runs| runs.package).collect();
     packages.sort_unstable();
     packages.dedup();
     let mut words = vec!["test", "--quiet", "--no-run", "--message-format=json-render-diagnostics"];
@@ -88,11 +88,10 @@ fn tests_of(program: &str) -> Result<Vec<String>> {
 impl Program {
     /// What `guest` is to run of it; `filters` are parts of names, of tests or of the program.
     pub(super) fn suite(&self, guest: &Guest, filters: &[&str]) -> Option<Suite<'_>> {
-        if !guest.takes(&self.package, &self.name) {
-            return None;
-        }
         let wanted = |test: &&String| {
-            filters.is_empty() || filters.iter().any(|part| test.contains(part) || self.name.contains(part))
+            guest.takes(&self.package, &self.name, test)
+                && (filters.is_empty()
+                    || filters.iter().any(|part| test.contains(part) || self.name.contains(part)))
         };
         let mut suite = Suite { program: self, tests: Vec::new(), left_out: BTreeMap::new() };
         for test in self.tests.iter().filter(wanted) {
