@@ -8,6 +8,7 @@ mod lint;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ usage: cargo xtask CHORE
   demo                  build, and run the embedded image in a container; touches nothing of yours
   test [--all] [NAME…]  install what the tests need, run them and `tidy`; root on a Debian
                         --all: also those that take minutes; NAME: only tests with NAME in their name
+  vm test [NAME…]       the tests that want other kernels' ways, in guests under QEMU; root on a Debian
+  vm shell GUEST        a shell in one of these guests: v2, v1 or debian
   tidy                  floors, fences, lengths, documents
   lint                  formatting, clippy, licences and sources of dependencies
   bench run [--json FILE]
@@ -58,6 +61,8 @@ fn chore(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test", "--all", filters @ ..] => test::test(true, filters),
         ["test", filters @ ..] => test::test(false, filters),
+        ["vm", "test", filters @ ..] => vm::test(filters),
+        ["vm", "shell", guest] => vm::shell(guest),
         ["tidy"] => tidy::run(),
         ["lint"] => lint::lint(),
         ["bench", "run"] => bench::run(None),

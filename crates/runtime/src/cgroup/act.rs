@@ -19,13 +19,13 @@ pub struct Held {
     unit: Option<systemd::Holder>,
 }
 
-/// Does all of a plan, in order. Places that could not be made, and that no limit needs, are taken out of it: a user
-/// who is not root has only the groups that were delegated to him.
+/// Does all of a plan, in order. With `rootless`, places that may not be made, and that no limit needs, are taken out of
+/// it: a user who is not root has only the groups that were delegated to him.
 ///
 /// If it fails, a unit that it started is stopped; groups are for the caller to remove.
-pub fn apply(plan: &mut Plan, recorder: &mut Recorder) -> Result<Held> {
+pub fn apply(plan: &mut Plan, rootless: bool, recorder: &mut Recorder) -> Result<Held> {
     let mut held = Held::default();
-    match apply_all(plan, recorder, &mut held) {
+    match apply_all(plan, rootless, recorder, &mut held) {
         Ok(()) => Ok(held),
         Err(error) => {
             // Only one of our own: one of that name that was there before is somebody else's.
@@ -37,17 +37,17 @@ pub fn apply(plan: &mut Plan, recorder: &mut Recorder) -> Result<Held> {
     }
 }
 
-fn apply_all(plan: &mut Plan, recorder: &mut Recorder, held: &mut Held) -> Result<()> {
+fn apply_all(plan: &mut Plan, rootless: bool, recorder: &mut Recorder, held: &mut Held) -> Result<()> {
     let mut skipped = Vec::new();
     let mut again = Vec::new();
     for action in &plan.actions {
         match recorder.step(|| action.describe(), || action.run(held)) {
             Ok(()) => {}
             Err(error) => match action {
-                Action::Make { group, needed: false, .. } if is_forbidden(&error) && is_rootless() => {
+                Action::Make { group, needed: false, .. } if rootless && is_forbidden(&error) => {
                     skipped.push(group.clone());
                 }
-                Action::FilterDevices { .. } if is_forbidden(&error) && is_rootless() => {}
+                Action::FilterDevices { .. } if rootless && is_forbidden(&error) => {}
                 Action::Write(Write { file, .. })
                     if skipped.iter().any(|group| file.parent() == Some(group)) => {}
                 Action::Write(_) if is_pair(&error) => again.push(action),
@@ -73,7 +73,7 @@ fn is_forbidden(error: &Error) -> bool {
 }
 
 /// Not root, or root of a user namespace that is not the whole host's.
-pub(super) fn is_rootless() -> bool {
+pub fn is_rootless() -> bool {
     let whole = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
     !rustix::process::geteuid().is_root() || !whole

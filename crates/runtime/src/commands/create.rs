@@ -11,7 +11,7 @@ use std::{
 
 use oci::spec::{Spec, Status};
 
-use super::{Context, log, relay};
+use super::{Context, log, notify, relay};
 use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
@@ -40,17 +40,21 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
+    let notify = notify::Notify::open(&made.container.directory)?;
     made.born.start()?;
     let container = made.container.record.hooks.poststart.clone();
     if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
         log(&context.global, "warning", &error.to_string());
     }
     if detached {
+        if let Some(notify) = notify {
+            notify.pass_on(&made.container)?;
+        }
         made.keep();
         return Ok(0);
     }
     let code = match relay {
-        Some(relay) => relay.serve(&made.born)?,
+        Some(relay) => relay.serve(&made.born, notify)?,
         None => launch::wait(&made.born)?,
     };
     if context.call.has("keep") {
@@ -122,7 +126,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
-    let request = Request {
+    let mut request = Request {
         id: call.id().to_owned(),
         bundle,
         preserve_fds: call.number("preserve-fds")?,
@@ -130,7 +134,9 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
-    let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    notify::show(&mut spec, &context.global.root.join(&request.id));
+    hand_listeners_on(&mut spec, &mut request)?;
     let host = host()?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
@@ -142,6 +148,23 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         }
     }
     Ok((spec, plan, request))
+}
+
+/// `sd_listen_fds(3)`: sockets that were handed to this process are the container's, as under runc. They come before
+/// those of `--preserve-fds`; each of them must be open, or the container would be given whatever is opened next.
+fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id())
+        && let (Some(count @ 1..), Some(process)) = (number("LISTEN_FDS"), &mut spec.process)
+    {
+        process.env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        request.preserve_fds = request.preserve_fds.saturating_add(count);
+    }
+    for fd in 3..request.preserve_fds.saturating_add(3) {
+        fs::symlink_metadata(format!("/proc/self/fd/{fd}"))
+            .during(|| format!("--preserve-fds: descriptor {fd} is to be handed on"))?;
+    }
+    Ok(())
 }
 
 /// What plans depend on.
@@ -160,15 +183,20 @@ pub(super) fn host() -> Result<Host> {
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (spec, mut plan, request) = compute(context)?;
+    let (mut spec, mut plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
     let mut undo = Undo { directory: directory.clone(), places: Vec::new(), unit: None, armed: true };
+    notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
     undo.places.clone_from(&plan.cgroups.places);
-    let _held = cgroup::apply(&mut plan.cgroups, &mut context.recorder)?;
+    let rootless = context.global.rootless.unwrap_or_else(cgroup::is_rootless);
+    let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
     undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
+    }
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
@@ -199,6 +227,24 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         return Err(error);
     }
     Ok(Made { container, born, undo })
+}
+
+/// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
+/// who may not make groups may not make devices.
+fn with_fewer_groups(
+    context: &Context,
+    spec: &mut Spec,
+    request: &Request,
+    made: cgroup::Plan,
+) -> Result<Plan> {
+    if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.devices.clear();
+    }
+    let mut host = host()?;
+    host.cgroups.retain(|hierarchy| made.places.iter().any(|place| place.name == hierarchy.name()));
+    let count = made.places.len();
+    log(&context.global, "warning", &format!("only {count} control groups may be made here"));
+    Ok(Plan { cgroups: made, ..plan::plan(spec, &host, request)? })
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -251,7 +297,8 @@ fn finish(context: &mut Context, container: &mut Container, born: &Born) -> Resu
 /// The socket is bound through a descriptor of its directory: a path may be longer than an address.
 fn listen(container: &Container) -> Result<UnixListener> {
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    UnixListener::bind(super::start::short(directory.as_fd())).during(|| "make the start socket")
+    UnixListener::bind(super::start::short(directory.as_fd(), "start.sock"))
+        .during(|| "make the start socket")
 }
 
 fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<OwnedFd>> {

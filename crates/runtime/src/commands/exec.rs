@@ -66,7 +66,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     }
     let relay = relay::Relay::begin(terminal)?;
     born.start()?;
-    relay.serve(&born).map(|code| code as u8)
+    relay.serve(&born, None).map(|code| code as u8)
 }
 
 /// Our end of a terminal that we relay, and the child's console socket.
@@ -122,6 +122,12 @@ fn process(context: &Context, own: &Process) -> Result<Process> {
     }
     for gid in call.values("additional-gids") {
         process.user.additional_gids.push(id(gid)?);
+    }
+    if let Some(profile) = call.value("apparmor") {
+        process.apparmor_profile = Some(profile.to_owned());
+    }
+    if let Some(label) = call.value("process-label") {
+        process.selinux_label = Some(label.to_owned());
     }
     process.no_new_privileges |= call.has("no-new-privs");
     for capability in call.values("cap") {
