@@ -39,6 +39,9 @@ fn limits_are_written() {
     }
     let pid = bundle.state()["pid"].to_string();
     for controller in ["cpu", "cpuset", "memory", "devices", "freezer", "pids", "systemd", "unified"] {
+        if !bundle::hierarchy(controller).exists() {
+            continue; // A host of v1 alone.
+        }
         assert!(read(&bundle, controller, "cgroup.procs").lines().any(|line| line == pid), "{controller}");
     }
     if is_ours() && !is_pure_v2() {
