@@ -80,7 +80,7 @@ fn every_process_stays_below_its_group() {
     for round in 0..12 {
         let limit = (round % 7 + 50).to_string();
         assert_eq!(bundle.call(&["update", "--pids-limit", &limit]).code, 0);
-        assert_eq!(bundle.call_with(&["exec", "-d"], &["sleep", "0.2"]).code, 0);
+        assert_eq!(bundle.call_with(&["exec", "-d"], &["sleep", "0.05"]).code, 0);
         if round % 5 == 0 {
             assert_eq!(bundle.call(&["pause"]).code, 0);
             assert_eq!(bundle.call(&["resume"]).code, 0);
