@@ -189,7 +189,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     refuse_used_groups(&plan)?;
     let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    let rootless = context.global.rootless.unwrap_or_else(cgroup::is_rootless);
+    let rootless = context.global.rootless;
     let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
     undo.unit.clone_from(&plan.cgroups.unit);
     if plan.cgroups.places.len() < undo.places.len() {
