@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, NetDevice, Spec},
+    spec::{DeviceRule, NamespaceKind, NetDevice, Spec},
 };
 
 use crate::{cgroup, error::Result, record::Describe, seccomp, steps::Step};
@@ -34,6 +34,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--systemd-cgroup`: whose systemd makes the groups.
+    pub systemd: Option<cgroup::Manager>,
     /// `--no-pivot`
     pub no_pivot: bool,
 }
@@ -119,8 +121,27 @@ impl Namespaces {
 pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
-    let resources = linux.resources.clone().unwrap_or_default();
-    let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources)?;
+    let mut resources = linux.resources.clone().unwrap_or_default();
+    if !resources.devices.is_empty() {
+        // The child makes its nodes in its own groups; a list that lets a node be opened need not let it be made.
+        resources.devices.extend(linux.devices.iter().filter(|device| device.kind != "p").map(|device| {
+            DeviceRule {
+                allow: true,
+                kind: Some(device.kind.clone()),
+                major: Some(device.major),
+                minor: Some(device.minor),
+                access: Some("m".to_owned()),
+            }
+        }));
+    }
+    let wanted = cgroup::Wanted {
+        path: linux.cgroups_path.as_deref(),
+        id: &request.id,
+        resources: &resources,
+        systemd: request.systemd,
+        owner: group_owner(spec, &namespaces),
+    };
+    let cgroups = cgroup::plan(&host.cgroups, &wanted)?;
     let lines = linux.time_offsets.iter();
     let lines = lines.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
     let time_offsets = lines.collect::<Vec<_>>().concat();
@@ -143,6 +164,26 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let program = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     child::plan(&mut plan, spec, host, request, &namespaces, child, program)?;
     Ok(plan)
+}
+
+/// Who may manage groups below a container's: its user, if it sees them as its own and may write there.
+fn group_owner(spec: &Spec, namespaces: &Namespaces) -> Option<u32> {
+    let writable = |mount: &oci::Mount| {
+        mount.kind.as_deref().is_some_and(|kind| kind.starts_with("cgroup"))
+            && !mount.options.iter().any(|word| word == "ro")
+    };
+    if !namespaces.creates("cgroup") || !spec.mounts.iter().any(writable) {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    if !namespaces.creates("user") {
+        // Root has them anyway.
+        return (uid != 0).then_some(uid);
+    }
+    let mut maps = spec.linux.iter().flat_map(|linux| &linux.uid_mappings);
+    maps.find_map(|map| {
+        uid.checked_sub(map.container).filter(|offset| *offset < map.size).map(|offset| map.host + offset)
+    })
 }
 
 impl fmt::Display for Plan {

@@ -10,7 +10,6 @@ use std::{
 };
 
 use oci::spec::{Spec, Status};
-use rustix::io::Errno;
 
 use super::{Context, log, notify, relay};
 use crate::{
@@ -99,6 +98,7 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    unit: Option<cgroup::Unit>,
     armed: bool,
 }
 
@@ -111,7 +111,7 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
-            let _ = cgroup::remove(&self.places);
+            let _ = cgroup::remove(&self.places, self.unit.as_ref());
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
@@ -127,6 +127,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
         no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
@@ -183,14 +184,16 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), unit: None, armed: true };
     notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
     let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    if let Err(error) = context.recorder.run(&plan.cgroups.actions, cgroup::Action::run) {
-        plan = without_groups(context, &mut spec, &request, error)?;
-        let _ = cgroup::remove(&std::mem::take(&mut undo.places));
+    let rootless = context.global.rootless;
+    let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
     }
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
@@ -226,25 +229,20 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
 
 /// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
 /// who may not make groups may not make devices.
-fn without_groups(context: &Context, spec: &mut Spec, request: &Request, error: Error) -> Result<Plan> {
-    let refused = [Errno::ACCESS, Errno::PERM, Errno::ROFS].map(|errno| Some(errno.raw_os_error()));
-    let allowed = context.global.rootless.unwrap_or_else(|| !is_host_root());
-    if !allowed || !refused.contains(&error.errno) {
-        return Err(error);
-    }
+fn with_fewer_groups(
+    context: &Context,
+    spec: &mut Spec,
+    request: &Request,
+    made: cgroup::Plan,
+) -> Result<Plan> {
     if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
         resources.devices.clear();
     }
-    log(&context.global, "warning", &format!("without control groups: {error}"));
-    let host = Host { cgroups: Vec::new(), ..host()? };
-    plan::plan(spec, &host, request)
-}
-
-/// Root, and in no user namespace: only there are all ids mapped to themselves.
-fn is_host_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    rustix::process::geteuid().is_root() && whole
+    let mut host = host()?;
+    host.cgroups.retain(|hierarchy| made.places.iter().any(|place| place.name == hierarchy.name()));
+    let count = made.places.len();
+    log(&context.global, "warning", &format!("only {count} control groups may be made here"));
+    Ok(Plan { cgroups: made, ..plan::plan(spec, &host, request)? })
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -270,6 +268,8 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         created: container::now(),
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
+        unit: plan.cgroups.unit.clone(),
+        resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
