@@ -3,20 +3,14 @@
 mod child;
 mod process;
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{DeviceRule, NamespaceKind, Spec},
+    spec::{DeviceRule, NamespaceKind, NetDevice, Spec},
 };
 
-use crate::{
-    cgroup,
-    error::{Error, Result},
-    record::Describe,
-    seccomp,
-    steps::Step,
-};
+use crate::{cgroup, error::Result, record::Describe, seccomp, steps::Step};
 
 pub use process::{exec_process, identity};
 
@@ -42,6 +36,8 @@ pub struct Request {
     pub no_new_keyring: bool,
     /// `--systemd-cgroup`: whose systemd makes the groups.
     pub systemd: Option<cgroup::Manager>,
+    /// `--no-pivot`
+    pub no_pivot: bool,
 }
 
 /// A namespace that is there already.
@@ -67,6 +63,8 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Written by the parent to `/proc/PID/{uid,gid}_map`.
     pub id_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Moved by the parent into the container's network namespace: names on the host, and in the container.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Done by the child, before it says that it is ready.
     pub setup: Vec<Step>,
     /// Done by the child once it is started.
@@ -123,11 +121,6 @@ impl Namespaces {
 pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
-    if !namespaces.creates("mnt") {
-        return Err(Error::new(
-            "linux.namespaces: a container needs a mount namespace of its own (one without path)",
-        ));
-    }
     let mut resources = linux.resources.clone().unwrap_or_default();
     if !resources.devices.is_empty() {
         // The child makes its nodes in its own groups; a list that lets a node be opened need not let it be made.
@@ -158,6 +151,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         // The cgroup namespace is made after the groups are entered, so that they are its root.
         namespaces: namespaces.create & !namespace_bit("cgroup"),
         time_offsets: (!time_offsets.is_empty()).then_some(time_offsets),
+        net_devices: linux.net_devices.clone(),
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };

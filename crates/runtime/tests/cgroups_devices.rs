@@ -34,7 +34,7 @@ const DISK: (char, u32, u32) = ('b', 254, 0);
 
 /// Tries each node: what was not denied by the list. That there is no such device is another matter.
 const SCRIPT: &str = r#"
-denied() { case "$1" in *"not permitted"*) printf -- -;; *) printf "$2";; esac; }
+denied() { case "$1" in *"not permitted"*) printf -- -;; *"ermission denied"*) printf "?";; *) printf "$2";; esac; }
 for node in /nodes/*; do
     name=${node##*/}; rest=${name#*-}
     printf "$name "
@@ -47,13 +47,17 @@ done"#;
 fn tried(devices: &Value, only_v2: bool) -> BTreeMap<String, String> {
     let mut bundle = Bundle::sh(SCRIPT);
     bundle.only_v2 = only_v2;
-    let nodes = bundle.rootfs().join("nodes");
+    let nodes = bundle.path().join("nodes");
     fs::create_dir(&nodes).unwrap();
     for (kind, major, minor) in MATRIX.into_iter().chain([DISK]) {
         let file_type = if kind == 'b' { FileType::BlockDevice } else { FileType::CharacterDevice };
         let path = nodes.join(format!("{kind}-{major}-{minor}"));
         mknodat(CWD, &path, file_type, Mode::from_raw_mode(0o666), makedev(major, minor)).unwrap();
     }
+    // Temporary directories may be mounted such that no device opens there.
+    let mount =
+        json!({ "destination": "/nodes", "type": "bind", "source": nodes, "options": ["bind", "dev"] });
+    bundle.spec["mounts"].as_array_mut().unwrap().push(mount);
     // /dev/mem asks for more than the list.
     let all: Vec<&str> = CAPABILITIES.iter().copied().chain(["CAP_SYS_RAWIO"]).collect();
     for set in ["bounding", "effective", "permitted"] {

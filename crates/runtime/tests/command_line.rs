@@ -315,3 +315,55 @@ fn a_terminal_comes_to_the_console_socket() {
     let mut name = [0; 64];
     assert!(connection.read(&mut name).unwrap() > 0);
 }
+
+#[test]
+fn features_have_the_whole_structure_of_the_spec() {
+    if !is_ours() {
+        return;
+    }
+    let features = Said::from(Command::new(runtime()).arg("features").output().unwrap()).out;
+    let features: Value = serde_json::from_str(&features).unwrap();
+    for place in [
+        "/ociVersionMin",
+        "/ociVersionMax",
+        "/hooks/5",
+        "/mountOptions/20",
+        "/linux/namespaces/7",
+        "/linux/capabilities/40",
+        "/linux/cgroup/v1",
+        "/linux/cgroup/v2",
+        "/linux/cgroup/systemd",
+        "/linux/cgroup/systemdUser",
+        "/linux/cgroup/rdma",
+        "/linux/seccomp/enabled",
+        "/linux/seccomp/actions/6",
+        "/linux/seccomp/operators/6",
+        "/linux/seccomp/archs/2",
+        "/linux/seccomp/knownFlags/0",
+        "/linux/seccomp/supportedFlags/0",
+        "/linux/apparmor/enabled",
+        "/linux/selinux/enabled",
+        "/linux/intelRdt/enabled",
+        "/linux/intelRdt/schemata",
+        "/linux/intelRdt/monitoring",
+        "/linux/memoryPolicy/modes",
+        "/linux/memoryPolicy/flags",
+        "/linux/mountExtensions/idmap/enabled",
+        "/linux/netDevices/enabled",
+        "/annotations",
+        "/potentiallyUnsafeConfigAnnotations",
+    ] {
+        assert!(features.pointer(place).is_some(), "{place} is missing");
+    }
+    // What is claimed is done: a container with each of these runs, and one with any other word is told so.
+    let has =
+        |list: &str, word: &str| features.pointer(list).unwrap().as_array().unwrap().contains(&word.into());
+    for (word, known) in [("ro", true), ("rnosuid", true), ("fly", false)] {
+        assert_eq!(has("/mountOptions", word), known, "{word}");
+        let mut bundle = Bundle::sh("true");
+        bundle.spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
+            "destination": "/x", "type": "bind", "source": "/usr/share", "options": ["rbind", word]
+        }));
+        assert_eq!(bundle.run().code == 0, known, "{word}");
+    }
+}

@@ -88,7 +88,7 @@ fn each_flag_is_written() {
     update(&bundle, &["--cpu-share", "2048", "--pids-limit", "33", "--memory-reservation", "16m"]);
     update(&bundle, &["--cpuset-cpus", "0-1", "--cpuset-mems", "0", "--cpu-burst", "5000"]);
     for (controller, v1, value, v2, value_v2) in [
-        ("cpu", "cpu.shares", "2048", "cpu.weight", "170"),
+        ("cpu", "cpu.shares", "2048", "cpu.weight", "174"),
         ("pids", "pids.max", "33", "pids.max", "33"),
         ("memory", "memory.soft_limit_in_bytes", "16777216", "memory.low", "16777216"),
         ("cpuset", "cpuset.cpus", "0-1", "cpuset.cpus", "0-1"),

@@ -119,10 +119,6 @@ impl Drop for Undo {
 
 fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let call = &context.call;
-    if call.has("no-pivot") {
-        let why = "a moved root can be left by a process with CAP_SYS_CHROOT";
-        return Err(Error::new(format!("--no-pivot: not supported: {why}")));
-    }
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
@@ -132,6 +128,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
         systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
+        no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
@@ -190,6 +187,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let mut undo = Undo { directory: directory.clone(), places: Vec::new(), unit: None, armed: true };
     notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
+    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
     let rootless = context.global.rootless.unwrap_or_else(cgroup::is_rootless);
     let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;

@@ -39,11 +39,6 @@ pub(super) fn events(context: &mut Context) -> Result<u8> {
     let mut next = Instant::now() + interval;
     loop {
         let left = next.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            stats()?;
-            next += interval;
-            continue;
-        }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut fds = vec![PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
         fds.extend(watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.bell(), PollFlags::IN)));
@@ -60,6 +55,11 @@ pub(super) fn events(context: &mut Context) -> Result<u8> {
         }
         if ended {
             return Ok(0);
+        }
+        if left.is_zero() {
+            stats()?;
+            // From now: numbers that take longer than the interval must not keep us from what happens.
+            next = Instant::now() + interval;
         }
     }
 }

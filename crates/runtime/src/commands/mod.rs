@@ -48,7 +48,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Ok(Wanted::Help(text)) => return print(&text),
         Ok(Wanted::Version) => {
             let version = env!("CARGO_PKG_VERSION");
-            return print(&format!("knarr-runtime version {version}\nspec: {}\n", oci::spec::VERSION));
+            return print(&format!("knarr-runtime version {version}\nspec: {}\n", oci::spec::NEWEST));
         }
         Err(misuse) => return misused(*misuse),
     };

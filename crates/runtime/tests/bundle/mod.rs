@@ -41,6 +41,10 @@ pub struct Bundle {
     pub spec: Value,
     /// Runs the runtime where only cgroup v2 is to be seen, also on a hybrid host.
     pub only_v2: bool,
+    /// Words that the runtime is called through, as `nsenter …`.
+    pub through: Vec<String>,
+    /// More of its global flags.
+    pub global: Vec<String>,
 }
 
 /// What a finished call said.
@@ -76,7 +80,7 @@ impl Bundle {
         }
         let id = format!("knarr-test-{}-{number}", std::process::id());
         let spec = spec(&id, args);
-        Self { directory, id, spec, only_v2: false }
+        Self { directory, id, spec, only_v2: false, through: Vec::new(), global: Vec::new() }
     }
 
     /// A shell script.
@@ -107,10 +111,19 @@ impl Bundle {
             let mut view = Command::new("unshare");
             view.args(["--mount", "--propagation", "private", "sh", "-c", ONLY_V2, "sh"]).arg(runtime());
             view
+        } else if let Some((first, rest)) = self.through.split_first() {
+            let mut through = Command::new(first);
+            through.args(rest).arg(runtime());
+            through
         } else {
             Command::new(runtime())
         };
-        command.arg("--root").arg(self.path().join("state")).args(words).stdin(Stdio::null());
+        command
+            .args(&self.global)
+            .arg("--root")
+            .arg(self.path().join("state"))
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
