@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host,
+};
 
 /// What goes before the subcommand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Global {
     pub log_json: bool,
     /// Say more in the log.
     pub debug: bool,
+    /// Whether cgroups that cannot be made are done without; else it depends on who runs this.
+    pub rootless: Option<bool>,
     /// Where the timeline goes.
     pub trace: Option<PathBuf>,
 }
@@ -84,6 +89,7 @@ const GLOBAL: &[Flag] = &[
     ("log", None, true),
     ("log-format", None, true),
     ("trace", None, true),
+    ("rootless", None, true),
     ("debug", None, false),
     ("systemd-cgroup", None, false),
     ("version", Some('v'), false),
@@ -169,8 +175,15 @@ pub fn parse(mut words: Vec<String>) -> Result<Wanted> {
     if words.len() < *least || words.len() > *most {
         return Err(Error::new(format!("{command}: wrong number of arguments; see --help")));
     }
+    let rootless = match last("rootless").as_deref() {
+        None | Some("auto") => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(other) => return Err(Error::new(format!("invalid --rootless {other:?}: true, false or auto"))),
+    };
     let global = Global {
-        root: last("root").unwrap_or_else(|| "/run/knarr/runtime".to_owned()).into(),
+        root: last("root").map_or_else(host::default_root, |root| Ok(root.into()))?,
+        rootless,
         log: last("log").map(PathBuf::from),
         log_json,
         debug: global.contains_key("debug"),
@@ -232,7 +245,8 @@ usage: knarr-runtime [global flags] COMMAND [flags] [arguments]
   features
   spec    [-b BUNDLE]
 
-global flags: --root DIR  --log FILE  --log-format text|json  --debug  --trace FILE  --version
+global flags: --root DIR  --log FILE  --log-format text|json  --debug  --trace FILE
+              --rootless true|false|auto  --version
 ";
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oci::spec::{Hooks, Process, Status};
+use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Status};
 use rustix::io::Errno;
 use rustix::{
     fs::{FlockOperation, flock},
@@ -45,6 +45,12 @@ pub struct Record {
     pub places: Vec<Place>,
     /// What `exec` without `--process` starts from.
     pub process: Process,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Those that are still to run.
     pub hooks: Hooks,
 }

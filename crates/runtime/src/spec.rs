@@ -63,7 +63,6 @@ pub fn check(spec: &Spec) -> Result<()> {
     }
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
     ];
@@ -98,6 +97,23 @@ pub fn check_process(process: &Process) -> Result<()> {
     }
     if !process.cwd.starts_with('/') {
         return Err(Error::new(format!("process.cwd {:?}: must be absolute", process.cwd)));
+    }
+    let user = &process.user;
+    // 4294967295 is -1 for the kernel: setresuid(2) would leave the process root.
+    if [user.uid, user.gid].iter().chain(&user.additional_gids).any(|id| *id == u32::MAX) {
+        return Err(Error::new("process.user: 4294967295 is no user or group id"));
+    }
+    if user.umask.is_some_and(|mask| mask > 0o777) {
+        return Err(Error::new("process.user.umask: is above 0777"));
+    }
+    let unnamed = |entry: &&String| entry.split_once('=').is_none_or(|(name, _)| name.is_empty());
+    if let Some(entry) = process.env.iter().find(unnamed) {
+        return Err(Error::new(format!("process.env: {entry:?} is not NAME=value")));
+    }
+    for (index, limit) in process.rlimits.iter().enumerate() {
+        if process.rlimits[..index].iter().any(|other| other.kind == limit.kind) {
+            return Err(Error::new(format!("process.rlimits: {} is there twice", limit.kind)));
+        }
     }
     let texts = process.args.iter().chain(&process.env).chain([&process.cwd]);
     match texts.into_iter().find(|text| text.contains('\0')) {

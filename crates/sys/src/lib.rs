@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod process;
 pub mod queue;
 pub mod rooted;
+pub mod scheduling;
 pub mod service;
 pub mod signals;
 

@@ -16,9 +16,9 @@ use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
     error::{During, Error, Result},
-    hooks,
+    hooks, host,
     launch::{self, Born, Launch},
-    plan::{self, Host, Plan, Request},
+    plan::{self, Plan, Request},
     record::Description,
     sealed, spec,
     steps::Step,
@@ -129,7 +129,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
-    let host = host()?;
+    let host = host::for_container(&spec, context.global.rootless)?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
@@ -140,21 +140,6 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         }
     }
     Ok((spec, plan, request))
-}
-
-/// What plans depend on.
-pub(super) fn host() -> Result<Host> {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let mut modules: Vec<String> = modules.trim().split(',').map(str::to_owned).collect();
-    // securityfs may not be mounted.
-    for (name, sign) in
-        [("apparmor", "/sys/module/apparmor/parameters/enabled"), ("selinux", "/sys/fs/selinux/enforce")]
-    {
-        if fs::read_to_string(sign).is_ok_and(|text| name == "selinux" || text.starts_with('Y')) {
-            modules.push(name.to_owned());
-        }
-    }
-    Ok(Host { cgroups: cgroup::detect()?, modules })
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
@@ -222,6 +207,8 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
         process: spec.process.clone().unwrap_or_default(),
+        personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),
+        memory_policy: spec.linux.as_ref().and_then(|linux| linux.memory_policy.clone()),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

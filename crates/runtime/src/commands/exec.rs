@@ -13,8 +13,10 @@ use crate::{
     cgroup::Places,
     container::{self, Container},
     error::{During, Error, Result},
+    host,
     launch::{self, Launch},
-    plan, sealed,
+    plan::{self, Joining},
+    sealed,
     seccomp::Program,
     spec,
 };
@@ -39,12 +41,20 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         Err(error) => return Err(Error::refused("read the container's seccomp filter", &error)),
     };
     let preserve = context.call.number("preserve-fds")?;
-    let plan = plan::exec_process(&process, &create::host()?, program, preserve)?;
+    let joining = Joining {
+        id: &container.record.id,
+        namespaces: kinds,
+        personality: container.record.personality.as_ref(),
+        memory_policy: container.record.memory_policy.as_ref(),
+    };
+    let host = host::for_process(&process)?;
+    let plan = plan::exec_process(&process, &joining, &host, program, preserve)?;
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
     }
     let detached = context.call.has("detach");
     let (terminal, console) = console(context, &process, detached)?;
+    let initial = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let ready = Launch {
         plan: &plan,
         groups: Places::open(&container.record.places)?,
@@ -56,6 +66,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         args: process.args,
         env: process.env,
     };
+    begin_on(initial.as_deref())?;
     let mut born = launch::launch(ready, &mut context.recorder)?;
     if let Some(path) = context.call.value("pid-file") {
         container::write_whole(Path::new(path), born.pid.to_string().as_bytes())?;
@@ -66,6 +77,13 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     let relay = relay::Relay::begin(terminal)?;
     born.start()?;
     relay.serve(&born).map(|code| code as u8)
+}
+
+/// Binds this process, and so the child that it makes, to the CPUs that `execCPUAffinity` begins with.
+fn begin_on(list: Option<&str>) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    let cpus = plan::cpus("process.execCPUAffinity.initial", list)?;
+    sys::scheduling::set_affinity(&cpus).during(|| format!("run on CPUs {list}"))
 }
 
 /// Our end of a terminal that we relay, and the child's console socket.

@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use oci::{Mount, spec::Spec};
+use oci::{
+    Mount,
+    spec::{NamespaceKind, Spec},
+};
 
 use super::{Host, Join, Namespaces, Plan, Request, identity};
 use crate::{
     error::{Error, Result},
-    options::{self, Options, attr, propagation},
+    idmaps,
+    options::{self, Change, Options, attr, propagation},
     seccomp::Program,
     steps::{Device, Mounting, Step},
 };
@@ -24,7 +28,8 @@ pub(super) fn plan(
 ) -> Result<()> {
     let process = spec.process.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
-    let mut steps = world(plan, spec, request, namespaces, joins);
+    let mut steps = std::mem::take(&mut plan.setup);
+    steps.extend(world(plan, spec, host, request, namespaces, joins));
     root_file_system(plan, &mut steps, spec, namespaces, request)?;
     if process.terminal {
         steps.push(Step::OpenTerminal { size: process.console_size, uid: process.user.uid, console: true });
@@ -46,13 +51,41 @@ pub(super) fn plan(
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
-    if let Some(personality) = &linux.personality {
-        steps.push(Step::Personality(super::process::personality(personality)?));
-    }
     plan.setup = steps;
-    identity(plan, &process, host, program, request.preserve_fds)?;
+    super::process::kept(plan, linux.personality.as_ref(), linux.memory_policy.as_ref())?;
+    let lacking = if namespaces.is_private("user") { 0 } else { host.lacking };
+    let host = Host { lacking, ..host.clone() };
+    identity(plan, &process, &host, program, request.preserve_fds)?;
     if !hooks.start_container.is_empty() {
         plan.start.insert(0, Step::Hooks { kind: "startContainer", hooks: hooks.start_container });
+    }
+    Ok(())
+}
+
+/// A container is set up as root of its user namespace, and ends up as somebody that this one knows.
+pub(super) fn check_ids(spec: &Spec, new_user: bool) -> Result<()> {
+    let linux = spec.linux.clone().unwrap_or_default();
+    let user = spec.process.clone().unwrap_or_default().user;
+    let kinds = [
+        ("uid", &linux.uid_mappings, vec![user.uid]),
+        ("gid", &linux.gid_mappings, [vec![user.gid], user.additional_gids].concat()),
+    ];
+    for (kind, map, ids) in kinds {
+        let path = format!("linux.{kind}Mappings");
+        idmaps::check(&path, map)?;
+        let joined = || linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+        if !new_user && !map.is_empty() && !joined() {
+            return Err(Error::new(format!("{path}: needs a user namespace")));
+        }
+        if !new_user {
+            continue;
+        }
+        if !idmaps::holds(map, 0) {
+            return Err(Error::new(format!("{path}: must map {kind} 0, as which the container is set up")));
+        }
+        if let Some(id) = ids.into_iter().find(|id| !idmaps::holds(map, *id)) {
+            return Err(Error::new(format!("process.user: {kind} {id} is not mapped by {path}")));
+        }
     }
     Ok(())
 }
@@ -61,18 +94,20 @@ pub(super) fn plan(
 fn world(
     plan: &Plan,
     spec: &Spec,
+    host: &Host,
     request: &Request,
     namespaces: &Namespaces,
     joins: Vec<Join>,
 ) -> Vec<Step> {
-    let mut steps = vec![Step::EnterGroups];
+    let mut steps = vec![Step::EnterGroups, super::scheduling::every_cpu()];
     let oom_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
     steps.extend(oom_score.map(Step::OomScore));
-    // A joined user namespace first: it gives the power over those that it owns.
-    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
-    steps.extend(user.into_iter().chain(other).map(Step::Join));
+    steps.extend(joins.into_iter().map(Step::Join));
     if plan.id_maps.is_some() {
         steps.push(Step::AwaitIdMaps);
+    }
+    if host.unprivileged {
+        steps.push(Step::HideMemory);
     }
     if namespaces.is_private("user") {
         steps.push(Step::BecomeRoot);
@@ -80,7 +115,8 @@ fn world(
     if namespaces.creates("cgroup") {
         steps.push(Step::NewCgroupNamespace);
     }
-    steps.push(Step::NewSession { keyring: !request.no_new_keyring });
+    let keyring = (!request.no_new_keyring).then(|| request.id.clone());
+    steps.push(Step::NewSession { keyring });
     if namespaces.creates("net") {
         steps.push(Step::LoopbackUp);
     }
@@ -108,7 +144,7 @@ fn root_file_system(
     steps.push(Step::Root { path: request.bundle.join(root.path), from_host });
     let mut later = Vec::new();
     for mount in &spec.mounts {
-        let (step, readonly) = mounting(plan, mount, request)?;
+        let (step, readonly) = mounting(plan, mount, namespaces, request)?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }
@@ -135,13 +171,25 @@ fn is_bind(mount: &Mount) -> bool {
 }
 
 /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
-fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Option<PathBuf>)> {
+fn mounting(
+    plan: &Plan,
+    mount: &Mount,
+    namespaces: &Namespaces,
+    request: &Request,
+) -> Result<(Step, Option<PathBuf>)> {
     let destination = PathBuf::from(&mount.destination);
     let mut options = options::parse(mount.options.iter().map(String::as_str))
         .map_err(|error| error.during(format!("mount on {}", mount.destination)))?;
     let kind = mount.kind.clone().unwrap_or_default();
     options.bind |= kind == "bind";
-    if kind == "cgroup" || kind == "cgroup2" {
+    let groups = kind == "cgroup" || kind == "cgroup2";
+    if let Some(seen) = instead(plan, namespaces, &kind, groups) {
+        let tree = Change { set: attr::RDONLY, clear: 0 };
+        options = Options { bind: true, recursive: true, tree, mount: options.mount, ..Options::default() };
+        let source = seen.to_owned();
+        return Ok((Step::Bind(Mounting { kind, source, destination, options }), None));
+    }
+    if groups {
         let places = plan.cgroups.places.clone();
         return Ok((Step::MountGroups { destination, places, options }, None));
     }
@@ -178,6 +226,17 @@ fn check_bind(options: &Options, destination: &str) -> Result<()> {
             Err(Error::new(format!("bind mount on {destination}: option {word:?} is not known")))
         }
         None => Ok(()),
+    }
+}
+
+/// What a user namespace may not mount, because the namespace that is shown belongs to others, is shown as the host
+/// shows it, read-only (crun's way); groups that could not be made as well.
+fn instead(plan: &Plan, namespaces: &Namespaces, kind: &str, groups: bool) -> Option<&'static str> {
+    match kind {
+        _ if groups => plan.cgroups.places.is_empty().then_some("/sys/fs/cgroup"),
+        "sysfs" if namespaces.is_private("user") && !namespaces.creates("net") => Some("/sys"),
+        "mqueue" if namespaces.is_private("user") && !namespaces.creates("ipc") => Some("/dev/mqueue"),
+        _ => None,
     }
 }
 

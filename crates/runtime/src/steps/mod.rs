@@ -4,9 +4,12 @@ mod devices;
 mod identity;
 mod mounting;
 mod program;
+mod scheduling;
 mod terminal;
 mod world;
 
+pub(crate) use identity::raise_limits;
+pub use scheduling::Scheduling;
 pub(crate) use world::join;
 
 use std::{
@@ -20,6 +23,7 @@ use rustix::process::Resource;
 use sys::Root;
 
 use crate::{
+    birth,
     caps::{self, Sets},
     cgroup::{Place, Places},
     channel::Channel,
@@ -79,11 +83,13 @@ pub enum Step {
     EnterGroups,
     OomScore(i32),
     Join(Join),
-    JoinContainer,
+    JoinContainer { others: u64, user: u64 },
+    NewTimeNamespace(String),
     AwaitIdMaps,
+    HideMemory,
     BecomeRoot,
     NewCgroupNamespace,
-    NewSession { keyring: bool },
+    NewSession { keyring: Option<String> },
     LoopbackUp,
     Hostname(String),
     Domainname(String),
@@ -107,7 +113,7 @@ pub enum Step {
     ReadonlyRoot,
     Personality(u64),
     Limit(Limit),
-    IoPriority(u8, u16),
+    Scheduling(Scheduling),
     OwnStdio(u32),
     SecurityLabel { file: &'static str, value: String },
     BoundingSet(u64),
@@ -165,11 +171,19 @@ impl Describe for Step {
             Step::EnterGroups => new("enter cgroups".into()),
             Step::OomScore(value) => new("set oom_score_adj".into()).with("value", value),
             Step::Join(join) => new(format!("join namespace {}", join.name)).with("path", shown(&join.path)),
-            Step::JoinContainer => new("join the container's namespaces".into()),
+            Step::JoinContainer { others, user } => {
+                new("join the container's namespaces".into()).with("which", birth::names(others | user))
+            }
+            Step::NewTimeNamespace(offsets) => {
+                new("create namespace time".into()).with("offsets", offsets.trim().replace('\n', ", "))
+            }
+            Step::HideMemory => new("hide memory from other processes".into()),
             Step::AwaitIdMaps => new("await id maps".into()),
             Step::BecomeRoot => new("become root of the user namespace".into()),
             Step::NewCgroupNamespace => new("create namespace cgroup".into()),
-            Step::NewSession { keyring } => new("create session".into()).with("keyring", keyring),
+            Step::NewSession { keyring } => {
+                new("create session".into()).with("keyring", keyring.as_deref().unwrap_or_default())
+            }
             Step::LoopbackUp => new("bring up lo".into()),
             Step::Hostname(name) => new(format!("set hostname {name}")),
             Step::Domainname(name) => new(format!("set domainname {name}")),
@@ -219,7 +233,7 @@ impl Step {
             Step::Limit(limit) => {
                 new(format!("set {}", limit.name)).with("soft", limit.soft).with("hard", limit.hard)
             }
-            Step::IoPriority(class, level) => new(format!("set I/O priority class {class} level {level}")),
+            Step::Scheduling(setting) => setting.describe(),
             Step::OwnStdio(uid) => new(format!("give standard streams to uid {uid}")),
             Step::SecurityLabel { value, .. } => new(format!("set security label {value}")),
             Step::BoundingSet(bits) => new("limit capabilities".into()).with("bounding", caps::names(*bits)),
@@ -249,13 +263,15 @@ impl Step {
         match self {
             Step::EnterGroups => child.groups.enter(),
             Step::Join(join) => world::join(join),
-            Step::JoinContainer => world::join_container(child),
+            Step::JoinContainer { others, user } => world::join_container(child, *others, *user),
+            Step::NewTimeNamespace(offsets) => world::new_time_namespace(offsets),
+            Step::HideMemory => world::hide_memory(),
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
             Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
                 .during(|| "create namespace cgroup"),
-            Step::NewSession { keyring } => world::new_session(*keyring),
+            Step::NewSession { keyring } => world::new_session(keyring.as_deref()),
             Step::LoopbackUp => sys::process::bring_up_loopback().during(|| "bring up lo"),
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).during(|| format!("set hostname {name:?}"))
@@ -293,9 +309,7 @@ impl Step {
             Step::Sysctl { key, value } => world::sysctl(child, key, value),
             Step::Personality(value) => sys::process::personality(*value).during(|| "set personality"),
             Step::Limit(limit) => identity::limit(limit),
-            Step::IoPriority(class, level) => {
-                sys::process::set_io_priority(*class, *level).during(|| "set I/O priority")
-            }
+            Step::Scheduling(setting) => setting.run(),
             Step::OwnStdio(uid) => identity::own_stdio(*uid),
             Step::SecurityLabel { file, value } => world::security_label(child, file, value),
             Step::BoundingSet(bits) => identity::bounding_set(*bits),

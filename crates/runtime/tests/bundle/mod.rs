@@ -85,7 +85,7 @@ impl Bundle {
         Path::new("/sys/fs/cgroup").join(controller).join("knarr").join(&self.id)
     }
 
-    fn write(&self) {
+    pub fn write(&self) {
         fs::write(self.path().join("config.json"), self.spec.to_string()).unwrap();
     }
 
