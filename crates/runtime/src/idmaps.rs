@@ -20,6 +20,11 @@ pub fn check(path: &str, map: &[IdMapping]) -> Result<()> {
     if map.len() > MOST_LINES {
         return Err(Error::new(format!("{path}: has {} lines, and {MOST_LINES} are the most", map.len())));
     }
+    // One write is all that the kernel takes, and of that less than a page (user_namespaces(7)).
+    let (length, page) = (text(map).len(), rustix::param::page_size());
+    if length >= page {
+        return Err(Error::new(format!("{path}: is {length} bytes long as text, and must be below {page}")));
+    }
     for (index, line) in map.iter().enumerate() {
         let end = |first: u32| u64::from(first) + u64::from(line.size);
         // 4294967295 stands for no id at all.
@@ -140,6 +145,7 @@ mod tests {
             (vec![line(0, 1000, 10), line(9, 2000, 1)], "x[1]: overlaps with line 0"),
             (vec![line(0, 1000, 10), line(10, 1009, 1)], "x[1]: overlaps with line 0"),
             (vec![line(0, 0, 1); 341], "x: has 341 lines"),
+            (vec![line(1 << 31, 1 << 31, 1); 200], "x: is 4800 bytes long"),
         ] {
             let error = check("x", &map).unwrap_err().to_string();
             assert!(error.starts_with(fault), "{error}");

@@ -148,8 +148,10 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
     if !namespaces.creates("mnt") {
+        // In a joined one, pivot_root(2) would take the root away from under everybody who lives there.
         return Err(Error::new(
-            "linux.namespaces: a container needs a mount namespace of its own (one without path)",
+            "linux.namespaces: a container needs a mount namespace of its own (one without path); to run in \
+             another's, use exec",
         ));
     }
     let mut resources = linux.resources.clone().unwrap_or_default();

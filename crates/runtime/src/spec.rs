@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use oci::spec::{NamespaceKind, Process, Spec};
+use oci::spec::{Linux, Namespace, NamespaceKind, Process, Spec};
 
 use crate::error::{During, Error, Result};
 
@@ -134,8 +134,27 @@ fn check_namespaces(spec: &Spec, kinds: &[NamespaceKind]) -> Result<()> {
     if !linux.time_offsets.is_empty() && !has(NamespaceKind::Time) {
         return Err(Error::new("linux.timeOffsets: needs a time namespace"));
     }
+    check_time(&linux)?;
     for (key, value) in &linux.sysctl {
         check_sysctl(key, value, &has)?;
+    }
+    Ok(())
+}
+
+fn check_time(linux: &Linux) -> Result<()> {
+    let joined = |namespace: &Namespace| namespace.kind == NamespaceKind::Time && namespace.path.is_some();
+    if !linux.time_offsets.is_empty() && linux.namespaces.iter().any(joined) {
+        return Err(Error::new("linux.timeOffsets: the joined time namespace has its own"));
+    }
+    for (clock, offset) in &linux.time_offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(Error::new(format!(
+                "linux.timeOffsets.{clock}: only monotonic and boottime have any"
+            )));
+        }
+        if offset.nanosecs > 999_999_999 {
+            return Err(Error::new(format!("linux.timeOffsets.{clock}.nanosecs: is above 999999999")));
+        }
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ fn is_crun() -> bool {
 }
 
 /// Fails unless the container is refused with an error that names `path`, and nothing is left.
-fn refused(path: &str, value: Value) {
+fn refused(path: &str, value: &Value) {
     let mut bundle = Bundle::sh("echo ran");
     set(&mut bundle.spec, path, value.clone());
     let said = bundle.run();
@@ -86,7 +86,7 @@ fn every_scheduling_policy() {
         json!({ "policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_X"] }),
         json!({ "policy": "SCHED_BATCH", "runtime": 1 }),
     ] {
-        refused("process.scheduler", wrong);
+        refused("process.scheduler", &wrong);
     }
     // Values that only the kernel can judge: a runtime above its deadline.
     let wrong = json!({ "policy": "SCHED_DEADLINE", "runtime": 20_000_000, "deadline": 10_000_000 });
@@ -108,8 +108,8 @@ fn io_priorities() {
         let said = with("process.ioPriority", priority, "busybox ionice -p 1");
         assert!(said.out.contains(shown), "{class}: {}{}", said.out, said.err);
     }
-    refused("process.ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }));
-    refused("process.ioPriority", json!({ "class": "BE", "priority": 0 }));
+    refused("process.ioPriority", &json!({ "class": "IOPRIO_CLASS_BE", "priority": 8 }));
+    refused("process.ioPriority", &json!({ "class": "BE", "priority": 0 }));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn memory_policies() {
         json!({ "mode": "MPOL_BIND", "nodes": "0-" }),
         json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_X"] }),
     ] {
-        refused("linux.memoryPolicy", wrong);
+        refused("linux.memoryPolicy", &wrong);
     }
     let said = with("linux.memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "1000" }), "true");
     assert!(said.code != 0 && said.err.contains("MPOL_BIND"), "{}", said.err);
@@ -189,7 +189,7 @@ fn exec_begins_and_ends_on_the_cpus_it_is_told() {
         let said = exec(wrong);
         assert!(said.code == 255 && said.err.contains("execCPUAffinity"), "{}", said.err);
     }
-    refused("process.execCPUAffinity", json!({ "initial": "x" }));
+    refused("process.execCPUAffinity", &json!({ "initial": "x" }));
 }
 
 #[test]
@@ -236,10 +236,10 @@ fn every_limit_by_its_name() {
         assert_eq!(words[..2], [soft, hard], "{line}");
     }
     if is_ours() {
-        refused("process.rlimits", json!([{ "type": "RLIMIT_FOO", "soft": 1, "hard": 1 }]));
-        refused("process.rlimits", json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]));
+        refused("process.rlimits", &json!([{ "type": "RLIMIT_FOO", "soft": 1, "hard": 1 }]));
+        refused("process.rlimits", &json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]));
         let twice = json!({ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 });
-        refused("process.rlimits", json!([twice, twice]));
+        refused("process.rlimits", &json!([twice, twice]));
     }
 }
 
@@ -285,7 +285,7 @@ fn capabilities_that_cannot_be_had() {
     }
     assert!(is_crun() || said.err.contains("CAP_NOPE"), "a warning: {}", said.err);
     if is_ours() {
-        refused("process.capabilities", json!({ "effective": ["CAP_CHOWN"] }));
+        refused("process.capabilities", &json!({ "effective": ["CAP_CHOWN"] }));
     }
 }
 
@@ -302,7 +302,7 @@ fn a_later_variable_wins_and_odd_ones_are_refused() {
         return; // It hands them on as they are.
     }
     for odd in ["NAKED", "=x"] {
-        refused("process.env", json!(["PATH=/bin", odd]));
+        refused("process.env", &json!(["PATH=/bin", odd]));
     }
 }
 
@@ -348,8 +348,8 @@ fn personalities() {
     let said = with("linux.personality", json!({ "domain": "LINUX32" }), "busybox uname -m");
     if is_ours() {
         assert_eq!(said.out, "i686\n", "{}", said.err);
-        refused("linux.personality", json!({ "domain": "PLAN9" }));
-        refused("linux.personality", json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] }));
+        refused("linux.personality", &json!({ "domain": "PLAN9" }));
+        refused("linux.personality", &json!({ "domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"] }));
         let mut bundle = Bundle::sh("sleep 100");
         bundle.spec["linux"]["personality"] = json!({ "domain": "LINUX32" });
         bundle.start();

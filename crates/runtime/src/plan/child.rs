@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oci::{
-    Mount,
+    IdMapping, Mount,
     spec::{NamespaceKind, Spec},
 };
 
@@ -183,15 +183,15 @@ fn mounting(
     let kind = mount.kind.clone().unwrap_or_default();
     options.bind |= kind == "bind";
     let groups = kind == "cgroup" || kind == "cgroup2";
-    if let Some(seen) = instead(plan, namespaces, &kind, groups) {
-        let tree = Change { set: attr::RDONLY, clear: 0 };
-        options = Options { bind: true, recursive: true, tree, mount: options.mount, ..Options::default() };
-        let source = seen.to_owned();
-        return Ok((Step::Bind(Mounting { kind, source, destination, options }), None));
+    if groups && plan.cgroups.places.is_empty() {
+        return Ok((Step::Bind(shown_by_host("/sys/fs/cgroup", &destination, &options)), None));
     }
     if groups {
         let places = plan.cgroups.places.clone();
         return Ok((Step::MountGroups { destination, places, options }, None));
+    }
+    if let (Some((_, gids)), "devpts") = (&plan.id_maps, kind.as_str()) {
+        options.data.retain(|(key, value)| key != "gid" || is_mapped(value.as_deref(), gids));
     }
     let source = mount.source.clone().unwrap_or_else(|| kind.clone());
     if options.bind {
@@ -217,6 +217,10 @@ fn mounting(
         options.mount.set &= !attr::RDONLY;
     }
     let later = readonly.then(|| destination.clone());
+    if let Some(seen) = seen_on_host(namespaces, &kind) {
+        let instead = shown_by_host(seen, &destination, &options);
+        return Ok((Step::MountOrShow(Mounting { kind, source, destination, options }, instead), later));
+    }
     Ok((Step::Mount(Mounting { kind, source, destination, options }), later))
 }
 
@@ -229,15 +233,28 @@ fn check_bind(options: &Options, destination: &str) -> Result<()> {
     }
 }
 
-/// What a user namespace may not mount, because the namespace that is shown belongs to others, is shown as the host
-/// shows it, read-only (crun's way); groups that could not be made as well.
-fn instead(plan: &Plan, namespaces: &Namespaces, kind: &str, groups: bool) -> Option<&'static str> {
+/// Terminals are given to group 5 by habit, which the map of an ordinary user seldom has; the kernel would refuse the
+/// whole mount (crun leaves it out as well).
+fn is_mapped(gid: Option<&str>, gids: &[IdMapping]) -> bool {
+    gid.and_then(|gid| gid.parse().ok()).is_none_or(|gid| idmaps::holds(gids, gid))
+}
+
+/// What a user namespace may not mount, because the namespace that is shown belongs to others.
+fn seen_on_host(namespaces: &Namespaces, kind: &str) -> Option<&'static str> {
     match kind {
-        _ if groups => plan.cgroups.places.is_empty().then_some("/sys/fs/cgroup"),
-        "sysfs" if namespaces.is_private("user") && !namespaces.creates("net") => Some("/sys"),
-        "mqueue" if namespaces.is_private("user") && !namespaces.creates("ipc") => Some("/dev/mqueue"),
+        _ if !namespaces.is_private("user") => None,
+        "sysfs" if !namespaces.creates("net") => Some("/sys"),
+        "mqueue" if !namespaces.creates("ipc") => Some("/dev/mqueue"),
         _ => None,
     }
+}
+
+/// The same as the host shows it, read-only: crun's way out.
+fn shown_by_host(source: &str, destination: &Path, options: &Options) -> Mounting {
+    let tree = Change { set: attr::RDONLY, clear: 0 };
+    let options = Options { bind: true, recursive: true, tree, mount: options.mount, ..Options::default() };
+    let (source, destination) = (source.to_owned(), destination.to_owned());
+    Mounting { kind: "bind".to_owned(), source, destination, options }
 }
 
 /// Path, major, minor.

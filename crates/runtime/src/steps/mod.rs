@@ -19,7 +19,7 @@ use std::{
 };
 
 use oci::spec::{ConsoleSize, Hook, State};
-use rustix::process::Resource;
+use rustix::{io::Errno, process::Resource};
 use sys::Root;
 
 use crate::{
@@ -95,6 +95,7 @@ pub enum Step {
     Domainname(String),
     Root { path: PathBuf, from_host: u64 },
     Mount(Mounting),
+    MountOrShow(Mounting, Mounting),
     Bind(Mounting),
     MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
     ReadonlyMount(PathBuf),
@@ -188,9 +189,11 @@ impl Describe for Step {
             Step::Hostname(name) => new(format!("set hostname {name}")),
             Step::Domainname(name) => new(format!("set domainname {name}")),
             Step::Root { path, .. } => new(format!("take {} as root", shown(path))),
-            Step::Mount(m) => new(format!("mount {} on {}", m.kind, shown(&m.destination)))
-                .with("source", &m.source)
-                .with("options", m.options.words()),
+            Step::Mount(m) | Step::MountOrShow(m, _) => {
+                new(format!("mount {} on {}", m.kind, shown(&m.destination)))
+                    .with("source", &m.source)
+                    .with("options", m.options.words())
+            }
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
                 .with("options", m.options.words()),
@@ -281,6 +284,14 @@ impl Step {
             }
             Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
+            Step::MountOrShow(mount, instead) => {
+                mounting::mount(child.root()?, mount).or_else(|error| match error.errno {
+                    Some(errno) if errno == Errno::PERM.raw_os_error() => {
+                        mounting::bind(child.root()?, instead)
+                    }
+                    _ => Err(error),
+                })
+            }
             Step::Bind(mount) => mounting::bind(child.root()?, mount),
             Step::MountGroups { destination, places, options } => {
                 mounting::groups(child.root()?, destination, places, options)
