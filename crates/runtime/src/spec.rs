@@ -40,6 +40,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     }
     let process = spec.process.as_ref().ok_or_else(|| Error::new("process: is missing"))?;
     check_process(process)?;
+    spec.hooks.as_ref().map_or(Ok(()), crate::hooks::check)?;
     for mount in &spec.mounts {
         check_destination(&mount.destination)?;
     }

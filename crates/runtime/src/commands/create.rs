@@ -40,10 +40,9 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
-    made.born.start()?;
-    let container = made.container.record.hooks.poststart.clone();
-    if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
-        log(&context.global, "warning", &error.to_string());
+    if let Err(error) = begin(&mut made) {
+        made.fail(context);
+        return Err(error);
     }
     if detached {
         made.keep();
@@ -84,7 +83,26 @@ struct Made {
     undo: Undo,
 }
 
+/// The last hooks of a container that is gone again: whatever the first ones did is theirs to undo (runtime-spec,
+/// lifecycle 13).
+fn farewell(context: &Context, container: &Container) {
+    let warn = |message: &str| log(&context.global, "warning", message);
+    let state = container.state(Status::Stopped);
+    hooks::run_all("poststop", &container.record.hooks.poststop, &state, warn);
+}
+
+fn begin(made: &mut Made) -> Result<()> {
+    made.born.start()?;
+    hooks::run("poststart", &made.container.record.hooks.poststart, &made.container.state(Status::Running))
+}
+
 impl Made {
+    fn fail(self, context: &Context) {
+        launch::end(&self.born);
+        drop(self.undo);
+        farewell(context, &self.container);
+    }
+
     fn keep(self) {
         self.undo.defuse();
     }
@@ -174,13 +192,21 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         args: process.args,
         env: process.env,
     };
-    let born = launch::launch(ready, &mut context.recorder)?;
+    let born = match launch::launch(ready, &mut context.recorder) {
+        Ok(born) => born,
+        Err(error) => {
+            drop(undo);
+            farewell(context, &container);
+            return Err(error);
+        }
+    };
     let finished = finish(context, &mut container, &born);
+    let made = Made { container, born, undo };
     if let Err(error) = finished {
-        launch::end(&born);
+        made.fail(context);
         return Err(error);
     }
-    Ok(Made { container, born, undo })
+    Ok(made)
 }
 
 /// Processes in a group that we are to make are somebody else's.

@@ -71,10 +71,7 @@ pub(super) fn remove(container: &Container, context: &mut Context) -> Result<()>
     let directory = &container.directory;
     fs::remove_dir_all(directory).during(|| format!("remove {}", directory.display()))?;
     let state = container.state(Status::Stopped);
-    for hook in &container.record.hooks.poststop {
-        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-            log(&context.global, "warning", &error.to_string());
-        }
-    }
+    let warn = |message: &str| log(&context.global, "warning", message);
+    hooks::run_all("poststop", &container.record.hooks.poststop, &state, warn);
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 
 use oci::spec::Status;
 
-use super::{Context, log};
+use super::Context;
 use crate::{
     channel::Channel,
     container::Container,
@@ -45,10 +45,12 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
     }
     fs::remove_file(container.start_socket()).during(|| "remove the start socket")?;
     launch::started(&mut channel)?;
-    drop(lock);
     let state = container.state(Status::Running);
     if let Err(error) = hooks::run("poststart", &container.record.hooks.poststart, &state) {
-        log(&context.global, "warning", &error.to_string());
+        // runtime-spec 1.2.1, lifecycle 9: the container is stopped.
+        let _ = container.signal(9);
+        return Err(error);
     }
+    drop(lock);
     Ok(0)
 }

@@ -304,7 +304,7 @@ impl Step {
                 mounting::propagate(child.root()?, *kind, *recursive)
             }
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
-            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &child.state),
+            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &hooks::state_for(kind, &child.state)),
             Step::ReadonlyPath(path) => mounting::readonly_path(child.root()?, path),
             Step::MaskPath(path) => mounting::mask(child, path),
             Step::MakeDirectory(path) => mounting::make_directory(child.root()?, path),
