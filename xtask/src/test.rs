@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -31,6 +31,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("socat", "speaks to sockets and ptys"),
     ("strace", "shows that something was not done"),
     ("systemd", "hands sockets over; checks our units"),
+    ("uidmap", "gives ordinary users their ids, for containers without root"),
     ("umoci", "unpacks images, to hold our unpacking against"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),

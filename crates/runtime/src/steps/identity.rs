@@ -95,7 +95,10 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32], mask: u32) -> Resu
     // Always, also when there are none: the caller's groups must not leak in (CVE-2022-36109).
     match set_thread_groups(&groups) {
         Err(Errno::PERM) if groups.is_empty() => {} // A user namespace that denies setgroups has none to leak.
-        other => other.during(|| "set additional groups")?,
+        other => other.map_err(|error| {
+            let denied = "setgroups(2) is denied in a user namespace with a group map of one's own id alone";
+            Error::refused("set additional groups", &error.into()).hint_on(Errno::PERM, denied)
+        })?,
     }
     let unmapped = "the id is not mapped in the user namespace";
     let refused =
