@@ -59,6 +59,8 @@ const EXEC: &[Flag] = &[
     ("user", Some('u'), true),
     ("additional-gids", Some('g'), true),
     ("cap", Some('c'), true),
+    ("apparmor", None, true),
+    ("process-label", None, true),
     ("preserve-fds", None, true),
     ("detach", Some('d'), false),
     ("tty", Some('t'), false),
@@ -236,7 +238,9 @@ usage: knarr-runtime [global flags] COMMAND [flags] [arguments]
   state   ID
   kill    [--all] ID [SIGNAL]
   delete  [--force] ID
-  exec    [-d] [-t] [-u UID[:GID]] [-e K=V] [--cwd DIR] [--process F] [--pid-file F] [--console-socket S] ID COMMAND...
+  exec    [-d] [-t] [-u UID[:GID]] [-g GID] [-e K=V] [-c CAP] [--cwd DIR] [--process F] [--pid-file F]
+          [--console-socket S] [--preserve-fds N] [--no-new-privs] [--apparmor P] [--process-label L]
+          [--ignore-paused] ID COMMAND...
   list    [-q] [--format table|json]
   ps      [--format table|json] ID
   pause   ID

@@ -95,7 +95,7 @@ impl Rootless {
         let directory = self.bundle.path();
         // Only for the runtime: what is run before it is found by its path.
         let helpless = AS_USER.replace("\"$@\"", "env PATH= \"$@\"");
-        let script = if !self.with_helpers { &helpless } else { AS_USER };
+        let script = if self.with_helpers { AS_USER } else { &helpless };
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
         command.arg(self.program()).args(words).stdin(Stdio::null()).current_dir("/");

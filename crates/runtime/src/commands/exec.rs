@@ -133,9 +133,17 @@ fn process(context: &Context, own: &Process) -> Result<Process> {
     }
     process.env.extend(call.values("env").iter().cloned());
     if let Some(user) = call.value("user") {
-        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+        let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
         process.user.uid = id(uid)?;
-        process.user.gid = id(gid)?;
+        // Without one, the container's own stays, as under runc.
+        process.user.gid = gid.map_or(Ok(process.user.gid), id)?;
+    }
+    for (flag, label) in
+        [("apparmor", &mut process.apparmor_profile), ("process-label", &mut process.selinux_label)]
+    {
+        if let Some(value) = call.value(flag) {
+            *label = Some(value.to_owned());
+        }
     }
     for gid in call.values("additional-gids") {
         process.user.additional_gids.push(id(gid)?);
