@@ -1,7 +1,7 @@
 //! The program: where it is, where it starts, and becoming it. Messages are worded as Docker's clients read them.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     ffi::CString,
     path::{Path, PathBuf},
 };
@@ -99,7 +99,7 @@ pub(super) fn exec(child: &mut Child<'_>, args: &[String], env: &[String]) -> Re
 /// Without what a later entry of the same name overrides; programs differ in which of two they take.
 fn last_of_each(env: &[String]) -> Vec<String> {
     let name = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
     kept.reverse();
     kept
