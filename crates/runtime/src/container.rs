@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
+    rdt,
 };
 
 /// `state.json`
@@ -45,6 +46,9 @@ pub struct Record {
     pub places: Vec<Place>,
     /// What `exec` without `--process` starts from.
     pub process: Process,
+    /// Its shares of cache and memory bandwidth.
+    #[serde(default)]
+    pub rdt: rdt::Places,
     /// Also for processes that `exec` adds.
     #[serde(default)]
     pub personality: Option<Personality>,

@@ -14,6 +14,7 @@ use crate::{
     cgroup::{self, Hierarchy},
     error::{During, Error, Result},
     plan::Host,
+    rdt,
 };
 
 /// `PROC_USER_INIT_INO` of `linux/proc_ns.h`: the inode number of the first user namespace.
@@ -28,6 +29,9 @@ pub fn for_container(spec: &Spec, rootless: Option<bool>) -> Result<Host> {
         None => host.unprivileged || in_user_namespace()?,
     };
     host.cgroups = cgroup::detect()?;
+    if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
+        host.resctrl = rdt::mounted()?;
+    }
     let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
     // As under runc: a group that is asked for by name must be made, or the error be told.
     if host.rootless && named.is_none_or(str::is_empty) {

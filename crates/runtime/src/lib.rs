@@ -18,6 +18,7 @@ pub mod init;
 pub mod launch;
 pub mod options;
 pub mod plan;
+pub mod rdt;
 pub mod record;
 pub mod sealed;
 pub mod seccomp;

@@ -14,6 +14,7 @@ use oci::{
 use crate::{
     cgroup,
     error::{Error, Result},
+    rdt,
     record::Describe,
     seccomp,
     steps::Step,
@@ -29,6 +30,8 @@ pub struct Host {
     pub cgroups: Vec<cgroup::Hierarchy>,
     /// Security modules in force, from `/sys/kernel/security/lsm` or what is known otherwise.
     pub modules: Vec<String>,
+    /// Where `resctrl` is mounted; asked for only by who wants a part of it.
+    pub resctrl: Option<PathBuf>,
     /// An ordinary user runs this, whose only power is over user namespaces of its own.
     pub unprivileged: bool,
     /// Groups that this user may not make are done without, and device lists, which only root's may be.
@@ -64,6 +67,8 @@ pub struct Join {
 pub struct Plan {
     /// Groups and limits: done first, by the parent.
     pub cgroups: cgroup::Plan,
+    /// Shares of cache and memory bandwidth: done after the groups.
+    pub rdt: rdt::Plan,
     /// `CLONE_NEW*` bits of the one `clone3`.
     pub namespaces: u64,
     /// Joined before that `clone3`, and left afterwards: what only children can enter (pid, time), everything when the
@@ -177,6 +182,9 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };
+    if let Some(wanted) = &linux.intel_rdt {
+        plan.rdt = rdt::plan(wanted, host.resctrl.as_deref(), &request.id, std::path::Path::exists)?;
+    }
     let child = namespaces.share_out(&mut plan, new_user, host.unprivileged);
     if !time_offsets.is_empty() {
         plan.namespaces &= !namespace_bit("time");
@@ -191,6 +199,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "parent:")?;
         for action in &self.cgroups.actions {
+            writeln!(f, "  {}", action.describe())?;
+        }
+        for action in &self.rdt.actions {
             writeln!(f, "  {}", action.describe())?;
         }
         for join in &self.parent_joins {

@@ -63,7 +63,6 @@ pub fn check(spec: &Spec) -> Result<()> {
         check_destination(&device.path)?;
     }
     let unsupported = [
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
         ("linux.netDevices", !linux.net_devices.is_empty()),
         ("linux.mountLabel", linux.mount_label.as_deref().is_some_and(|label| !label.is_empty())),
     ];

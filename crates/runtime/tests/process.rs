@@ -376,3 +376,17 @@ fn keys_are_its_own_and_exec_shares_them() {
     let created = Bundle::sh("cat /proc/keys");
     assert!(!created.output().contains(&name), "another container sees the keyring");
 }
+
+#[test]
+fn intel_rdt_without_the_hardware_is_refused_with_its_remedy() {
+    if !is_ours() {
+        return println!("SKIPPED under {}: it has its own words", runtime());
+    }
+    if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        let said = with("linux.intelRdt", json!({ "enableMonitoring": true }), "true");
+        assert_eq!(said.code, 0, "{}", said.err);
+        return;
+    }
+    let said = with("linux.intelRdt", json!({ "l3CacheSchema": "L3:0=f" }), "echo ran");
+    assert!(said.code != 0 && said.out.is_empty() && said.err.contains("mount -t resctrl"), "{}", said.err);
+}

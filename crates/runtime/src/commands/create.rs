@@ -19,6 +19,7 @@ use crate::{
     hooks, host,
     launch::{self, Born, Launch},
     plan::{self, Plan, Request},
+    rdt,
     record::Description,
     sealed, spec,
     steps::Step,
@@ -112,6 +113,7 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    rdt: rdt::Places,
     armed: bool,
 }
 
@@ -125,6 +127,7 @@ impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
             let _ = cgroup::remove(&self.places);
+            rdt::remove(&self.rdt);
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
@@ -165,10 +168,13 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    let mut undo =
+        Undo { directory: directory.clone(), places: Vec::new(), rdt: rdt::Places::default(), armed: true };
     refuse_used_groups(&plan)?;
     undo.places.clone_from(&plan.cgroups.places);
     context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    undo.rdt.clone_from(&plan.rdt.places);
+    context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
@@ -233,6 +239,7 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
         process: spec.process.clone().unwrap_or_default(),
+        rdt: plan.rdt.places.clone(),
         personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),
         memory_policy: spec.linux.as_ref().and_then(|linux| linux.memory_policy.clone()),
         hooks: oci::spec::Hooks {

@@ -10,7 +10,7 @@ use crate::{
     cgroup,
     container::{Container, check_id},
     error::{During, Error, Result},
-    hooks,
+    hooks, rdt,
     record::Description,
 };
 
@@ -68,6 +68,7 @@ pub(super) fn remove(container: &Container, context: &mut Context) -> Result<()>
     let places = &container.record.places;
     let removal = Description::new("remove cgroups").with("count", places.len());
     context.recorder.step(|| removal, || cgroup::remove(places))?;
+    rdt::remove(&container.record.rdt);
     let directory = &container.directory;
     fs::remove_dir_all(directory).during(|| format!("remove {}", directory.display()))?;
     let state = container.state(Status::Stopped);

@@ -44,12 +44,15 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     let joining = Joining {
         id: &container.record.id,
         namespaces: kinds,
+        rdt: &container.record.rdt,
         personality: container.record.personality.as_ref(),
         memory_policy: container.record.memory_policy.as_ref(),
     };
     let host = host::for_process(&process)?;
     let plan = plan::exec_process(&process, &joining, &host, program, preserve)?;
-    for warning in &plan.warnings {
+    // What the container's own process could not have was told when it was made.
+    let asked = ["process", "cap"].iter().any(|flag| context.call.has(flag));
+    for warning in plan.warnings.iter().filter(|_| asked) {
         log(&context.global, "warning", warning);
     }
     let detached = context.call.has("detach");

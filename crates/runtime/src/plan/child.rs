@@ -100,6 +100,7 @@ fn world(
     joins: Vec<Join>,
 ) -> Vec<Step> {
     let mut steps = vec![Step::EnterGroups, super::scheduling::every_cpu()];
+    steps.extend(Step::enter_rdt(&plan.rdt.places));
     let oom_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
     steps.extend(oom_score.map(Step::OomScore));
     steps.extend(joins.into_iter().map(Step::Join));

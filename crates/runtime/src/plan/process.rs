@@ -9,6 +9,7 @@ use super::{Host, Plan, namespace_bit, scheduling};
 use crate::{
     caps::{self, Sets},
     error::{Error, Result},
+    rdt,
     seccomp::Program,
     steps::{Limit, Step},
 };
@@ -100,6 +101,8 @@ pub struct Joining<'a> {
     pub id: &'a str,
     /// The namespaces that it does not share with the runtime.
     pub namespaces: u64,
+    /// Its shares of cache and memory bandwidth.
+    pub rdt: &'a rdt::Places,
     /// From its spec.
     pub personality: Option<&'a Personality>,
     /// From its spec.
@@ -117,6 +120,7 @@ pub fn exec_process(
     let mut plan = Plan::default();
     plan.setup.push(Step::EnterGroups);
     plan.setup.push(scheduling::last_affinity(process)?);
+    plan.setup.extend(Step::enter_rdt(container.rdt));
     plan.setup.extend(process.oom_score_adj.map(Step::OomScore));
     let user = container.namespaces & namespace_bit("user");
     // Root of the host has power over all of them until it enters the user namespace, a user only then.

@@ -31,6 +31,7 @@ use crate::{
     hooks,
     options::Options,
     plan::Join,
+    rdt,
     record::{Describe, Description},
     seccomp::Program,
 };
@@ -81,6 +82,7 @@ pub struct Limit {
 #[allow(missing_docs)] // Each is told by its description below.
 pub enum Step {
     EnterGroups,
+    EnterRdt(Vec<PathBuf>),
     OomScore(i32),
     Join(Join),
     JoinContainer { others: u64, user: u64 },
@@ -170,6 +172,7 @@ impl Describe for Step {
         let new = |what: String| Description::new(what);
         match self {
             Step::EnterGroups => new("enter cgroups".into()),
+            Step::EnterRdt(groups) => new("enter resctrl groups".into()).with("count", groups.len()),
             Step::OomScore(value) => new("set oom_score_adj".into()).with("value", value),
             Step::Join(join) => new(format!("join namespace {}", join.name)).with("path", shown(&join.path)),
             Step::JoinContainer { others, user } => {
@@ -261,10 +264,16 @@ impl Step {
         }
     }
 
+    /// Of a container that has any.
+    pub(crate) fn enter_rdt(places: &rdt::Places) -> Option<Self> {
+        (!places.groups.is_empty()).then(|| Self::EnterRdt(places.groups.clone()))
+    }
+
     /// Does it.
     pub fn run(&self, child: &mut Child<'_>) -> Result<()> {
         match self {
             Step::EnterGroups => child.groups.enter(),
+            Step::EnterRdt(groups) => rdt::enter(groups),
             Step::Join(join) => world::join(join),
             Step::JoinContainer { others, user } => world::join_container(child, *others, *user),
             Step::NewTimeNamespace(offsets) => world::new_time_namespace(offsets),
