@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oci::spec::{Hook, Hooks, State, Status};
+use oci::spec::{Hook, State, Status};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, fcntl_setfl},
@@ -20,33 +20,6 @@ use crate::error::{During, Error, Result};
 
 /// How much of what a failing hook printed is told.
 const TOLD: usize = 4096;
-
-/// Refuses what no hook can be, by its JSON path.
-pub fn check(hooks: &Hooks) -> Result<()> {
-    let kinds = [
-        ("prestart", &hooks.prestart),
-        ("createRuntime", &hooks.create_runtime),
-        ("createContainer", &hooks.create_container),
-        ("startContainer", &hooks.start_container),
-        ("poststart", &hooks.poststart),
-        ("poststop", &hooks.poststop),
-    ];
-    for (kind, list) in kinds {
-        for (index, hook) in list.iter().enumerate() {
-            let bad = |what: &str| Err(Error::new(format!("hooks.{kind}[{index}].{what}")));
-            if !hook.path.starts_with('/') {
-                return bad(&format!("path: {:?} must be absolute", hook.path));
-            }
-            if hook.timeout == Some(0) {
-                return bad("timeout: must be above 0 seconds");
-            }
-            if hook.args.iter().chain(&hook.env).chain([&hook.path]).any(|text| text.contains('\0')) {
-                return bad("path, args, env: contain a NUL byte");
-            }
-        }
-    }
-    Ok(())
-}
 
 /// Runs `hooks` in order; the first that fails fails all.
 pub fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Id maps of a new user namespace: checked as data, written by the parent, or for a user of the system by
+//! Id maps of a new user namespace: written by the parent, or for a user of the system by
 //! `newuidmap(1)` and `newgidmap(1)`, which know what it was granted in `/etc/subuid` and `/etc/subgid`.
 
 use std::{
@@ -10,39 +10,6 @@ use oci::IdMapping;
 use rustix::io::Errno;
 
 use crate::error::{During, Error, Result};
-
-/// The most lines that the kernel takes (`UID_GID_MAP_MAX_EXTENTS`, Linux 4.15).
-const MOST_LINES: usize = 340;
-
-/// Refuses maps that the kernel would, naming the fault by its JSON path.
-pub fn check(path: &str, map: &[IdMapping]) -> Result<()> {
-    let bad = |index: usize, why: &str| Err(Error::new(format!("{path}[{index}]: {why}")));
-    if map.len() > MOST_LINES {
-        return Err(Error::new(format!("{path}: has {} lines, and {MOST_LINES} are the most", map.len())));
-    }
-    // One write is all that the kernel takes, and of that less than a page (user_namespaces(7)).
-    let (length, page) = (text(map).len(), rustix::param::page_size());
-    if length >= page {
-        return Err(Error::new(format!("{path}: is {length} bytes long as text, and must be below {page}")));
-    }
-    for (index, line) in map.iter().enumerate() {
-        let end = |first: u32| u64::from(first) + u64::from(line.size);
-        // 4294967295 stands for no id at all.
-        if line.size == 0 || end(line.container).max(end(line.host)) > u64::from(u32::MAX) {
-            return bad(index, "its size must be 1 or more, and its last id below 4294967295");
-        }
-        let overlap = |first: fn(&IdMapping) -> u32, other: &IdMapping| {
-            let (here, there) = (u64::from(first(line)), u64::from(first(other)));
-            here < there + u64::from(other.size) && there < here + u64::from(line.size)
-        };
-        for (earlier, other) in map[..index].iter().enumerate() {
-            if overlap(|line| line.container, other) || overlap(|line| line.host, other) {
-                return bad(index, &format!("overlaps with line {earlier}"));
-            }
-        }
-    }
-    Ok(())
-}
 
 /// As the kernel reads and writes them.
 pub fn text(map: &[IdMapping]) -> String {
@@ -134,22 +101,6 @@ mod tests {
 
     fn line(container: u32, host: u32, size: u32) -> IdMapping {
         IdMapping { container, host, size }
-    }
-
-    #[test]
-    fn faults_are_named_by_their_line() {
-        check("x", &[line(0, 1000, 1), line(1, 100_000, 65_536)]).unwrap();
-        for (map, fault) in [
-            (vec![line(0, 0, 0)], "x[0]"),
-            (vec![line(0, u32::MAX - 1, 2)], "x[0]"),
-            (vec![line(0, 1000, 10), line(9, 2000, 1)], "x[1]: overlaps with line 0"),
-            (vec![line(0, 1000, 10), line(10, 1009, 1)], "x[1]: overlaps with line 0"),
-            (vec![line(0, 0, 1); 341], "x: has 341 lines"),
-            (vec![line(1 << 31, 1 << 31, 1); 200], "x: is 4800 bytes long"),
-        ] {
-            let error = check("x", &map).unwrap_err().to_string();
-            assert!(error.starts_with(fault), "{error}");
-        }
     }
 
     #[test]

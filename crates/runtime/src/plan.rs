@@ -4,21 +4,14 @@ mod child;
 mod process;
 mod scheduling;
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, Spec},
+    spec::{NamespaceKind, NetDevice, Spec},
 };
 
-use crate::{
-    cgroup,
-    error::{Error, Result},
-    rdt,
-    record::Describe,
-    seccomp,
-    steps::Step,
-};
+use crate::{cgroup, error::Result, rdt, record::Describe, seccomp, steps::Step};
 
 pub use process::{Joining, exec_process, identity};
 pub use scheduling::cpus;
@@ -51,6 +44,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--no-pivot`
+    pub no_pivot: bool,
 }
 
 /// A namespace that is there already.
@@ -80,6 +75,8 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Written by the parent to `/proc/PID/{uid,gid}_map`.
     pub id_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Moved by the parent into the container's network namespace: names on the host, and in the container.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Done by the child, before it says that it is ready.
     pub setup: Vec<Step>,
     /// Done by the child once it is started.
@@ -152,13 +149,6 @@ impl Namespaces {
 pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
-    if !namespaces.creates("mnt") {
-        // In a joined one, pivot_root(2) would take the root away from under everybody who lives there.
-        return Err(Error::new(
-            "linux.namespaces: a container needs a mount namespace of its own (one without path); to run in \
-             another's, use exec",
-        ));
-    }
     let mut resources = linux.resources.clone().unwrap_or_default();
     if host.rootless {
         resources.devices.clear();
@@ -172,13 +162,13 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let lines = lines.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs));
     let time_offsets = lines.collect::<Vec<_>>().concat();
     let new_user = namespaces.creates("user");
-    child::check_ids(spec, new_user)?;
     let mut plan = Plan {
         cgroups,
         // The cgroup namespace is made after the groups are entered, so that they are its root.
         namespaces: namespaces.create & !namespace_bit("cgroup"),
         // In a new user namespace the child makes it, so that it belongs there.
         time_offsets: (!time_offsets.is_empty() && !new_user).then_some(time_offsets.clone()),
+        net_devices: linux.net_devices.clone(),
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };

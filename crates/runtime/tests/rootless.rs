@@ -280,7 +280,10 @@ fn without_user_namespaces_the_setting_is_named() {
         return println!("SKIPPED under {}: these are our words", runtime());
     }
     // Only for the user namespace that this is said in.
-    let rootless = Rootless::new("true");
+    let mut rootless = Rootless::new("true");
+    for map in ["uidMappings", "gidMappings"] {
+        rootless.linux()[map][0]["hostID"] = json!(0);
+    }
     rootless.bundle.write();
     let mut command = Command::new("unshare");
     let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";

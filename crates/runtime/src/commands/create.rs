@@ -11,7 +11,7 @@ use std::{
 
 use oci::spec::{Spec, Status};
 
-use super::{Context, log, relay};
+use super::{Context, log, notify, relay};
 use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
@@ -41,16 +41,20 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
+    let notify = notify::Notify::open(&made.container.directory)?;
     if let Err(error) = begin(&mut made) {
         made.fail(context);
         return Err(error);
     }
     if detached {
+        if let Some(notify) = notify {
+            notify.pass_on(&made.container)?;
+        }
         made.keep();
         return Ok(0);
     }
     let code = match relay {
-        Some(relay) => relay.serve(&made.born)?,
+        Some(relay) => relay.serve(&made.born, notify)?,
         None => launch::wait(&made.born)?,
     };
     if context.call.has("keep") {
@@ -135,21 +139,20 @@ impl Drop for Undo {
 
 fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let call = &context.call;
-    if call.has("no-pivot") {
-        let why = "a moved root can be left by a process with CAP_SYS_CHROOT";
-        return Err(Error::new(format!("--no-pivot: not supported: {why}")));
-    }
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
-    let request = Request {
+    let mut request = Request {
         id: call.id().to_owned(),
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
-    let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    notify::show(&mut spec, &context.global.root.join(&request.id));
+    hand_listeners_on(&mut spec, &mut request)?;
     let host = host::for_container(&spec, context.global.rootless)?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
@@ -163,6 +166,23 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     Ok((spec, plan, request))
 }
 
+/// `sd_listen_fds(3)`: sockets that were handed to this process are the container's, as under runc. They come before
+/// those of `--preserve-fds`; each of them must be open, or the container would be given whatever is opened next.
+fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id())
+        && let (Some(count @ 1..), Some(process)) = (number("LISTEN_FDS"), &mut spec.process)
+    {
+        process.env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        request.preserve_fds = request.preserve_fds.saturating_add(count);
+    }
+    for fd in 3..request.preserve_fds.saturating_add(3) {
+        fs::symlink_metadata(format!("/proc/self/fd/{fd}"))
+            .during(|| format!("--preserve-fds: descriptor {fd} is to be handed on"))?;
+    }
+    Ok(())
+}
+
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let (spec, plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
@@ -170,7 +190,9 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     let directory = container::reserve(&context.global.root, &request.id)?;
     let mut undo =
         Undo { directory: directory.clone(), places: Vec::new(), rdt: rdt::Places::default(), armed: true };
+    notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
+    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
     context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
     undo.rdt.clone_from(&plan.rdt.places);
@@ -266,7 +288,8 @@ fn finish(context: &mut Context, container: &mut Container, born: &Born) -> Resu
 /// The socket is bound through a descriptor of its directory: a path may be longer than an address.
 fn listen(container: &Container) -> Result<UnixListener> {
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    UnixListener::bind(super::start::short(directory.as_fd())).during(|| "make the start socket")
+    UnixListener::bind(super::start::short(directory.as_fd(), "start.sock"))
+        .during(|| "make the start socket")
 }
 
 fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<OwnedFd>> {

@@ -79,7 +79,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     }
     let relay = relay::Relay::begin(terminal)?;
     born.start()?;
-    relay.serve(&born).map(|code| code as u8)
+    relay.serve(&born, None).map(|code| code as u8)
 }
 
 /// Binds this process, and so the child that it makes, to the CPUs that `execCPUAffinity` begins with.

@@ -1,14 +1,18 @@
 //! The steps of a container's own process: what each is ([`Describe`]) and who does it ([`Step::run`]).
 
+mod copy_up;
 mod devices;
+mod hiding;
 mod identity;
 mod mounting;
 mod program;
+mod root;
 mod scheduling;
 mod terminal;
 mod world;
 
 pub(crate) use identity::raise_limits;
+pub(crate) use mounting::{change, copy_path};
 pub use scheduling::Scheduling;
 pub(crate) use world::join;
 
@@ -18,8 +22,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci::spec::{ConsoleSize, Hook, State};
-use rustix::{io::Errno, process::Resource};
+use oci::{
+    IdMap,
+    spec::{ConsoleSize, Hook, State},
+};
+use rustix::process::Resource;
 use sys::Root;
 
 use crate::{
@@ -37,8 +44,10 @@ use crate::{
 };
 
 /// A mount as a step needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Mounting {
+    /// Its place in the spec's list.
+    pub number: usize,
     /// File system type.
     pub kind: String,
     /// Device, directory, or a word.
@@ -47,6 +56,14 @@ pub struct Mounting {
     pub destination: PathBuf,
     /// Sorted.
     pub options: Options,
+    /// The runtime's own half must copy the source.
+    pub by_parent: bool,
+    /// And it stays a peer of the host's mounts.
+    pub peers: bool,
+    /// How ids are mapped on it; empty means as in the container.
+    pub id_map: Option<IdMap>,
+    /// The namespace that it shows is not the container's own.
+    pub shared: bool,
 }
 
 /// A device node.
@@ -97,8 +114,8 @@ pub enum Step {
     Domainname(String),
     Root { path: PathBuf, from_host: u64 },
     Mount(Mounting),
-    MountOrShow(Mounting, Mounting),
     Bind(Mounting),
+    Remount(Mounting),
     MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
     ReadonlyMount(PathBuf),
     MakeDevice(Device),
@@ -107,12 +124,14 @@ pub enum Step {
     RootPropagation(String, u64, bool),
     OpenTerminal { size: Option<ConsoleSize>, uid: u32, console: bool },
     Sysctl { key: String, value: String },
+    AwaitNetDevices,
     AwaitHooks,
     Hooks { kind: &'static str, hooks: Vec<Hook> },
     ReadonlyPath(PathBuf),
-    MaskPath(PathBuf),
+    MaskPath { path: PathBuf, label: Option<String> },
     MakeDirectory(PathBuf),
     PivotRoot,
+    MoveRoot,
     ReadonlyRoot,
     Personality(u64),
     Limit(Limit),
@@ -143,6 +162,8 @@ pub struct Child<'p> {
     pub proc: Option<OwnedFd>,
     /// The one empty read-only directory under which directories are hidden.
     pub empty: Option<OwnedFd>,
+    /// The null device under which files are hidden.
+    pub null: Option<OwnedFd>,
     /// Where a terminal's other end is sent.
     pub console: Option<OwnedFd>,
     /// The container to join, and which namespaces of it.
@@ -192,14 +213,16 @@ impl Describe for Step {
             Step::Hostname(name) => new(format!("set hostname {name}")),
             Step::Domainname(name) => new(format!("set domainname {name}")),
             Step::Root { path, .. } => new(format!("take {} as root", shown(path))),
-            Step::Mount(m) | Step::MountOrShow(m, _) => {
-                new(format!("mount {} on {}", m.kind, shown(&m.destination)))
-                    .with("source", &m.source)
-                    .with("options", m.options.words())
-            }
+            Step::Mount(m) => new(format!("mount {} on {}", m.kind, shown(&m.destination)))
+                .with("source", &m.source)
+                .with("options", m.options.words()),
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
-                .with("options", m.options.words()),
+                .with("options", m.options.words())
+                .with("ids", m.id_map.as_ref().map(shown_map).unwrap_or_default()),
+            Step::Remount(m) => {
+                new(format!("remount {}", shown(&m.destination))).with("options", m.options.words())
+            }
             Step::MountGroups { destination, options, .. } => {
                 new(format!("mount cgroups on {}", shown(destination))).with("options", options.words())
             }
@@ -210,13 +233,26 @@ impl Describe for Step {
             Step::OpenTerminal { size, .. } => new("open a terminal".into())
                 .with("size", size.map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default()),
             Step::Sysctl { key, value } => new(format!("set sysctl {key}")).with("value", value),
+            Step::AwaitNetDevices => new("await network devices".into()),
             Step::AwaitHooks => new("await prestart and createRuntime hooks".into()),
             Step::Hooks { kind, hooks } => new(format!("run {kind} hooks")).with("count", hooks.len()),
             Step::ReadonlyPath(path) => new(format!("make {} read-only", shown(path))),
-            Step::MaskPath(path) => new(format!("mask {}", shown(path))),
+            Step::MaskPath { path, .. } => new(format!("mask {}", shown(path))),
             other => other.describe_identity(),
         }
     }
+}
+
+/// Uids and gids as `inside:outside:count`.
+fn shown_map(map: &IdMap) -> String {
+    let lines = |lines: &[oci::IdMapping]| {
+        let all = lines.iter().map(|line| format!("{}:{}:{}", line.container, line.host, line.size));
+        all.collect::<Vec<_>>().join(",")
+    };
+    if map.is_identity() {
+        return "as in the container".to_owned();
+    }
+    format!("{} {}", lines(&map.uids), lines(&map.gids))
 }
 
 fn describe_device(step: &Step, device: &Device) -> Description {
@@ -234,6 +270,7 @@ impl Step {
         match self {
             Step::MakeDirectory(path) => new(format!("make directory {}", shown(path))),
             Step::PivotRoot => new("pivot_root".into()),
+            Step::MoveRoot => new("move the root to / and chroot".into()),
             Step::ReadonlyRoot => new("make / read-only".into()),
             Step::Personality(value) => new(format!("set personality {value:#x}")),
             Step::Limit(limit) => {
@@ -279,6 +316,7 @@ impl Step {
             Step::NewTimeNamespace(offsets) => world::new_time_namespace(offsets),
             Step::HideMemory => world::hide_memory(),
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
+            Step::AwaitNetDevices => child.channel.ask("network devices"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
             Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
@@ -291,34 +329,26 @@ impl Step {
             Step::Domainname(name) => {
                 rustix::system::setdomainname(name.as_bytes()).during(|| format!("set domainname {name:?}"))
             }
-            Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
+            Step::Root { path, from_host } => root::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
-            Step::MountOrShow(mount, instead) => {
-                mounting::mount(child.root()?, mount).or_else(|error| match error.errno {
-                    Some(errno) if errno == Errno::PERM.raw_os_error() => {
-                        mounting::bind(child.root()?, instead)
-                    }
-                    _ => Err(error),
-                })
-            }
-            Step::Bind(mount) => mounting::bind(child.root()?, mount),
+            Step::Bind(mount) => mounting::bind(child, mount),
+            Step::Remount(mount) => mounting::remount(child.root()?, mount),
             Step::MountGroups { destination, places, options } => {
                 mounting::groups(child.root()?, destination, places, options)
             }
-            Step::ReadonlyMount(path) => mounting::readonly_mount(child.root()?, path),
+            Step::ReadonlyMount(path) => hiding::readonly_mount(child.root()?, path),
             Step::MakeDevice(device) => devices::make(child.root()?, device),
             Step::BindDevice(device) => devices::bind(child.root()?, device),
             Step::DeviceLinks => devices::links(child.root()?),
-            Step::RootPropagation(_, kind, recursive) => {
-                mounting::propagate(child.root()?, *kind, *recursive)
-            }
+            Step::RootPropagation(_, kind, recursive) => root::propagate(*kind, *recursive),
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
             Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &hooks::state_for(kind, &child.state)),
-            Step::ReadonlyPath(path) => mounting::readonly_path(child.root()?, path),
-            Step::MaskPath(path) => mounting::mask(child, path),
-            Step::MakeDirectory(path) => mounting::make_directory(child.root()?, path),
-            Step::PivotRoot => mounting::pivot(child),
-            Step::ReadonlyRoot => mounting::readonly_root(),
+            Step::ReadonlyPath(path) => hiding::readonly_path(child.root()?, path),
+            Step::MaskPath { path, label } => hiding::mask(child, path, label.as_deref()),
+            Step::MakeDirectory(path) => root::make_directory(child.root()?, path),
+            Step::PivotRoot => root::pivot(child),
+            Step::MoveRoot => root::move_to_slash(child),
+            Step::ReadonlyRoot => root::readonly_root(),
             other => other.run_identity(child),
         }
     }
