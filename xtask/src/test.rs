@@ -38,6 +38,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("socat", "speaks to sockets and ptys"),
     ("strace", "shows that something was not done"),
     ("systemd", "hands sockets over; checks our units"),
+    ("uidmap", "gives ordinary users their ids, for containers without root"),
     ("umoci", "unpacks images, to hold our unpacking against"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),

@@ -4,7 +4,10 @@ mod table;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host,
+};
 pub use table::{COMMANDS, Command, Flag, GLOBAL};
 
 /// What goes before the subcommand.
@@ -143,7 +146,7 @@ fn global(flags: &Flags) -> Result<Global> {
     };
     let path = |name: &str| last(flags, name).filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(Global {
-        root: path("root").unwrap_or_else(|| "/run/knarr/runtime".into()),
+        root: path("root").map_or_else(host::default_root, Ok)?,
         log: path("log"),
         log_json,
         debug: is_set(flags, "debug"),

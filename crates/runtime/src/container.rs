@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oci::spec::{Hooks, Process, Resources, Status};
+use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Resources, Status};
 use rustix::io::Errno;
 use rustix::{
     fs::{FlockOperation, fcntl_lock, flock},
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
+    rdt,
 };
 
 /// `state.json`
@@ -52,6 +53,15 @@ pub struct Record {
     pub resources: Resources,
     /// What `exec` without `--process` starts from.
     pub process: Process,
+    /// Its shares of cache and memory bandwidth.
+    #[serde(default)]
+    pub rdt: rdt::Places,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Those that are still to run.
     pub hooks: Hooks,
 }

@@ -21,6 +21,11 @@ fn paths_of(pid: &str) -> Vec<String> {
 /// S-703
 #[test]
 fn a_path_leads_nowhere_else() {
+    if !is_ours() {
+        return eprintln!(
+            "skipped: runc takes \"/\" for a container's group, and this machine's groups are at stake"
+        );
+    }
     for path in [
         "/",
         "//",
@@ -116,7 +121,10 @@ fn groups_cannot_be_written_from_inside() {
         std::os::unix::fs::symlink("busybox", bundle.rootfs().join("bin/find")).unwrap();
         let list: Vec<_> = kinds.iter().map(|kind| json!({ "type": kind })).collect();
         bundle.spec["linux"]["namespaces"] = json!(list);
-        assert_eq!(bundle.output(), "looked", "{kinds:?}");
+        let found = bundle.output();
+        // Debian's runc leaves the tmpfs above v1's hierarchies writable.
+        let found = if is_ours() { found } else { found.replace("made: /sys/fs/cgroup//made\n", "") };
+        assert_eq!(found, "looked", "{kinds:?}");
         if is_ours() {
             // It bites: the same finds much to write where the mount is not read-only.
             let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
@@ -220,6 +228,9 @@ fn exec_enters_a_group_below() {
             assert!(said.out.contains(":memory:/\n"), "{}", said.out);
         }
         for wrong in ["../x", "nope", "pids:a/../../x", "nonsense:second", ":second"] {
+            if !is_ours() && wrong == ":second" {
+                continue; // An empty name of a controller is any, to Debian's runc.
+            }
             let said = bundle.call_with(&["exec", "--cgroup", wrong], &["true"]);
             assert_ne!(said.code, 0, "{wrong}");
         }
@@ -247,6 +258,9 @@ fn exec_finds_a_place_where_the_top_group_takes_none() {
 /// v2: who is not root inside may manage groups if the container may at all.
 #[test]
 fn a_user_gets_the_group_of_his_container() {
+    if !is_ours() {
+        return eprintln!("skipped: runc does so on pure v2 only");
+    }
     let mut bundle = open_bundle(
         "cd /sys/fs/cgroup && mkdir mine && echo 0 > mine/cgroup.procs && cat /proc/self/cgroup; stat -c %u . cgroup.procs cgroup.max.depth",
         true,
@@ -261,6 +275,9 @@ fn a_user_gets_the_group_of_his_container() {
 /// A user may make no groups here: a container without limits has none, one with limits is refused.
 #[test]
 fn without_the_right_to_make_groups() {
+    if !is_ours() {
+        return eprintln!("skipped: Debian's runc takes a read-only file system for an error");
+    }
     let run = |resources: serde_json::Value| {
         let mut bundle = Bundle::sh("cat /proc/self/cgroup");
         bundle.spec["linux"]["resources"] = resources;
@@ -290,6 +307,9 @@ fn without_the_right_to_make_groups() {
 
 #[test]
 fn somebody_elses_group_is_left_alone() {
+    if !is_ours() {
+        return eprintln!("skipped: Debian's runc only warns, as newer ones do not");
+    }
     let first = Bundle::sh("sleep 100");
     first.start();
     let mut second = Bundle::sh("true");

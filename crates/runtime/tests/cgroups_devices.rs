@@ -108,17 +108,32 @@ fn check(only_v2: bool) {
 
 #[test]
 fn nothing_outside_of_the_list_is_opened_or_made() {
+    if !bundle::is_ours() {
+        return eprintln!(
+            "skipped: runc lets every device be made (`c *:* m`), and none be denied after that"
+        );
+    }
     check(false);
 }
 
 #[test]
 fn nor_where_only_v2_is_to_be_seen() {
+    if !bundle::is_ours() {
+        return eprintln!(
+            "skipped: runc lets every device be made (`c *:* m`), and none be denied after that"
+        );
+    }
     check(true);
 }
 
 /// A list that denies some, and allows the rest.
 #[test]
 fn single_devices_are_denied() {
+    if !bundle::is_ours() {
+        return eprintln!(
+            "skipped: runc lets every device be made (`c *:* m`), and none be denied after that"
+        );
+    }
     for only_v2 in [false, true] {
         let list = json!([
             { "allow": true, "access": "rwm" },
@@ -140,6 +155,11 @@ fn single_devices_are_denied() {
 /// v1 ignores such a rule without a word, and the device would stay open; v2's filter can do it.
 #[test]
 fn a_hole_in_a_range_is_no_silent_failure() {
+    if !bundle::is_ours() {
+        return eprintln!(
+            "skipped: runc lets every device be made (`c *:* m`), and none be denied after that"
+        );
+    }
     let list = json!([
         { "allow": false, "access": "rwm" },
         { "allow": true, "type": "c", "major": 10, "access": "rwm" },

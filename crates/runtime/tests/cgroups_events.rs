@@ -153,6 +153,9 @@ fn running_out_of_memory_is_told() {
 
 #[test]
 fn it_ends_with_the_container() {
+    if !is_ours() {
+        return eprintln!("skipped: runc's goes on while the group is there");
+    }
     let bundle = Bundle::sh("sleep 100");
     bundle.start();
     let mut events = Events::of(&bundle, "10ms");
@@ -163,9 +166,7 @@ fn it_ends_with_the_container() {
     await_that("events has ended", || events.child.try_wait().unwrap().is_some());
     assert!(events.child.wait().unwrap().success());
     assert_ne!(bundle.call(&["events", "--stats"]).code, 0);
-    if is_ours() {
-        for wrong in ["0", "-1s", "5", "soon"] {
-            assert_ne!(bundle.call(&["events", "--interval", wrong]).code, 0, "{wrong}");
-        }
+    for wrong in ["0", "-1s", "5", "soon"] {
+        assert_ne!(bundle.call(&["events", "--interval", wrong]).code, 0, "{wrong}");
     }
 }

@@ -25,6 +25,8 @@ fn limits_are_written() {
     resources["memory"] = json!({ "limit": 67_108_864, "swap": 134_217_728, "reservation": 33_554_432 });
     resources["cpu"] = json!({ "shares": 512, "quota": 50_000, "period": 100_000, "burst": 10_000, "cpus": "0", "mems": "0" });
     resources["pids"] = json!({ "limit": 20 });
+    // What Debian's runc (1.1.5) does not know yet: burst.
+    let newer = ["cpu.cfs_burst_us"];
     bundle.start();
     for (controller, v1, value, v2, value_v2) in [
         ("memory", "memory.limit_in_bytes", "67108864", "memory.max", "67108864"),
@@ -37,6 +39,9 @@ fn limits_are_written() {
         ("cpuset", "cpuset.mems", "0", "cpuset.mems", "0"),
         ("pids", "pids.max", "20", "pids.max", "20"),
     ] {
+        if !is_ours() && newer.contains(&v1) {
+            continue;
+        }
         let value = if is_pure_v2() { value_v2 } else { value };
         assert_eq!(held(&bundle, controller, v1, v2), value, "{v1} or {v2}");
     }
@@ -58,6 +63,9 @@ fn limits_are_written() {
 
 #[test]
 fn limits_of_v1_alone_are_written_or_refused() {
+    if !is_ours() {
+        return eprintln!("skipped: runc ignores kernelTCP on newer kernels, and all of these on v2");
+    }
     for (resource, file, value) in [
         (json!({ "memory": { "swappiness": 10 } }), "memory.swappiness", "10"),
         (json!({ "memory": { "disableOOMKiller": true } }), "memory.oom_control", "oom_kill_disable 1"),
@@ -82,6 +90,9 @@ fn limits_of_v1_alone_are_written_or_refused() {
 /// One of a kind that this host has on v2 even when it is hybrid.
 #[test]
 fn v2_keys_and_huge_pages() {
+    if !is_ours() && !is_pure_v2() {
+        return eprintln!("skipped: runc does not look at v2 beside v1");
+    }
     let offered = fs::read_to_string(bundle::hierarchy("unified").join("cgroup.controllers")).unwrap();
     assert!(offered.contains("hugetlb"), "the v2 hierarchy here offers no hugetlb: {offered}");
     let mut bundle = Bundle::sh("sleep 100");
@@ -103,6 +114,9 @@ fn v2_keys_and_huge_pages() {
 
 #[test]
 fn what_the_host_lacks_is_named() {
+    if !is_ours() {
+        return eprintln!("skipped: the words are ours");
+    }
     for (resources, why) in [
         (json!({ "rdma": { "mlx5_0": { "hcaHandles": 3 } } }), "rdma"),
         (json!({ "network": { "classID": 7 } }), "net_cls"),

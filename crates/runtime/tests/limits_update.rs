@@ -86,19 +86,23 @@ fn quota_and_period_are_changed_alone_or_together() {
 fn each_flag_is_written() {
     let bundle = started();
     update(&bundle, &["--cpu-share", "2048", "--pids-limit", "33", "--memory-reservation", "16m"]);
-    update(&bundle, &["--cpuset-cpus", "0-1", "--cpuset-mems", "0", "--cpu-burst", "5000"]);
+    update(&bundle, &["--cpuset-cpus", "0-1", "--cpuset-mems", "0"]);
+    if is_ours() {
+        // Newer than Debian's runc.
+        update(&bundle, &["--cpu-burst", "5000"]);
+        assert_eq!(held(&bundle, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "5000");
+    }
     for (controller, v1, value, v2, value_v2) in [
         ("cpu", "cpu.shares", "2048", "cpu.weight", "174"),
         ("pids", "pids.max", "33", "pids.max", "33"),
         ("memory", "memory.soft_limit_in_bytes", "16777216", "memory.low", "16777216"),
         ("cpuset", "cpuset.cpus", "0-1", "cpuset.cpus", "0-1"),
-        ("cpu", "cpu.cfs_burst_us", "5000", "cpu.max.burst", "5000"),
     ] {
         assert_eq!(held(&bundle, controller, v1, v2), if is_pure_v2() { value_v2 } else { value }, "{v1}");
     }
-    update(&bundle, &["--cpu-idle", "1"]);
-    assert_eq!(read(&bundle, "cpu", "cpu.idle"), "1");
     if is_ours() {
+        update(&bundle, &["--cpu-idle", "1"]);
+        assert_eq!(read(&bundle, "cpu", "cpu.idle"), "1");
         let resources = &record(&bundle)["resources"];
         assert_eq!(resources["cpu"]["shares"], 2048);
         assert_eq!(resources["cpu"]["quota"], 50_000, "what was there before is kept");

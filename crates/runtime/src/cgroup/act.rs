@@ -19,11 +19,11 @@ pub struct Held {
     unit: Option<systemd::Holder>,
 }
 
-/// Does all of a plan, in order. With `rootless`, places that may not be made, and that no limit needs, are taken out of
+/// Does all of a plan, in order. With `rootless` (None: for whoever is not root), places that may not be made, and that no limit needs, are taken out of
 /// it: a user who is not root has only the groups that were delegated to him.
 ///
 /// If it fails, a unit that it started is stopped; groups are for the caller to remove.
-pub fn apply(plan: &mut Plan, rootless: bool, recorder: &mut Recorder) -> Result<Held> {
+pub fn apply(plan: &mut Plan, rootless: Option<bool>, recorder: &mut Recorder) -> Result<Held> {
     let mut held = Held::default();
     match apply_all(plan, rootless, recorder, &mut held) {
         Ok(()) => Ok(held),
@@ -37,17 +37,24 @@ pub fn apply(plan: &mut Plan, rootless: bool, recorder: &mut Recorder) -> Result
     }
 }
 
-fn apply_all(plan: &mut Plan, rootless: bool, recorder: &mut Recorder, held: &mut Held) -> Result<()> {
+fn apply_all(
+    plan: &mut Plan,
+    rootless: Option<bool>,
+    recorder: &mut Recorder,
+    held: &mut Held,
+) -> Result<()> {
+    // Asked only when something is refused.
+    let may_do_without = |error: &Error| is_forbidden(error) && rootless.unwrap_or_else(is_rootless);
     let mut skipped = Vec::new();
     let mut again = Vec::new();
     for action in &plan.actions {
         match recorder.step(|| action.describe(), || action.run(held)) {
             Ok(()) => {}
             Err(error) => match action {
-                Action::Make { group, needed: false, .. } if rootless && is_forbidden(&error) => {
+                Action::Make { group, needed: false, .. } if may_do_without(&error) => {
                     skipped.push(group.clone());
                 }
-                Action::FilterDevices { .. } if rootless && is_forbidden(&error) => {}
+                Action::FilterDevices { .. } if may_do_without(&error) => {}
                 Action::Write(Write { file, .. })
                     if skipped.iter().any(|group| file.parent() == Some(group)) => {}
                 Action::Write(_) if is_pair(&error) => again.push(action),
@@ -73,7 +80,7 @@ fn is_forbidden(error: &Error) -> bool {
 }
 
 /// Not root, or root of a user namespace that is not the whole host's.
-pub fn is_rootless() -> bool {
+pub(super) fn is_rootless() -> bool {
     let whole = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
     !rustix::process::geteuid().is_root() || !whole

@@ -18,7 +18,7 @@ mod update;
 mod v1;
 mod v2;
 
-pub use act::{Held, apply, is_rootless};
+pub use act::{Held, apply};
 pub use devices::Rule as DeviceRule;
 pub use enter::{Places, SubGroups};
 pub use freeze::{freeze, is_frozen};

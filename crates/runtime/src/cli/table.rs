@@ -34,7 +34,12 @@ const fn command(
 
 /// Before the subcommand.
 pub const GLOBAL: &[Flag] = &[
-    ("root", None, true, "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime)"),
+    (
+        "root",
+        None,
+        true,
+        "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime, for others than root $XDG_RUNTIME_DIR/knarr/runtime)",
+    ),
     ("log", None, true, "file to write messages to, besides standard error"),
     ("log-format", None, true, "text or json (default: text)"),
     ("debug", None, false, "say in the log what is done"),
@@ -77,6 +82,8 @@ const EXEC: &[Flag] = &[
     ("user", Some('u'), true, "UID[:GID]"),
     ("additional-gids", Some('g'), true, "one more group"),
     ("cap", Some('c'), true, "one more capability"),
+    ("apparmor", None, true, "AppArmor profile"),
+    ("process-label", None, true, "SELinux label"),
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),

@@ -101,7 +101,7 @@ impl Bundle {
         hierarchy(controller).join("knarr").join(&self.id)
     }
 
-    fn write(&self) {
+    pub fn write(&self) {
         fs::write(self.path().join("config.json"), self.spec.to_string()).unwrap();
     }
 
