@@ -1,6 +1,7 @@
 //! The chores: `cargo xtask CHORE`.
 
 mod bench;
+mod conformance;
 mod demo;
 mod dist;
 mod elf;
@@ -22,6 +23,8 @@ usage: cargo xtask CHORE
   demo                  build, and run the embedded image in a container; touches nothing of yours
   test [--all] [NAME…]  install what the tests need, run them and `tidy`; root on a Debian
                         --all: also those that take minutes; NAME: only tests with NAME in their name
+  conformance [RUNTIME…]
+                        hold the runtime's tests against ours, runc and crun (or those named), and print a table
   tidy                  floors, fences, lengths, documents
   lint                  formatting, clippy, licences and sources of dependencies
   bench run [--json FILE]
@@ -58,6 +61,7 @@ fn chore(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test", "--all", filters @ ..] => test::test(true, filters),
         ["test", filters @ ..] => test::test(false, filters),
+        ["conformance", runtimes @ ..] => conformance::run(runtimes),
         ["tidy"] => tidy::run(),
         ["lint"] => lint::lint(),
         ["bench", "run"] => bench::run(None),

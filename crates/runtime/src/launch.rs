@@ -136,7 +136,10 @@ fn answer(launch: &Launch<'_>, born: &Born, what: &str, recorder: &mut Recorder)
             || idmaps::write(pid, uids, gids),
         ),
         ("network devices", _) => recorder.step(
-            || Description::new("move network devices into the container"),
+            || {
+                let names: Vec<&str> = launch.plan.net_devices.keys().map(String::as_str).collect();
+                Description::new("move network devices into the container").with("names", names.join(" "))
+            },
             || born.moved.borrow_mut().take(&launch.plan.net_devices, pid),
         ),
         ("hooks", _) => {

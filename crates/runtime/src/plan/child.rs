@@ -135,8 +135,7 @@ fn root_file_system(
     let mut later = Vec::new();
     for (number, mount) in spec.mounts.iter().enumerate() {
         let planned = world.mounting(number, mount);
-        let (step, readonly) =
-            planned.map_err(|error| error.during(format!("mounts[{number}] on {}", mount.destination)))?;
+        let (step, readonly) = planned.map_err(|error| error.during(format!("mounts[{number}]")))?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }
@@ -180,7 +179,7 @@ struct World<'w> {
 impl World<'_> {
     /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
     fn mounting(&self, number: usize, mount: &Mount) -> Result<(Step, Option<PathBuf>)> {
-        let destination = PathBuf::from(&mount.destination);
+        let destination = Path::new("/").join(&mount.destination);
         let mut options = options::parse(mount.options.iter().map(String::as_str))?;
         let kind = mount.kind.clone().unwrap_or_default();
         options.bind |= kind == "bind";
