@@ -62,9 +62,7 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
         made.keep();
         return Ok(code as u8);
     }
-    let Made { container, undo, .. } = made;
-    undo.defuse();
-    super::delete::remove(&container, context)?;
+    made.delete(context)?;
     Ok(code as u8)
 }
 
@@ -76,6 +74,39 @@ pub(super) fn plan(context: &mut Context) -> Result<u8> {
     Ok(0)
 }
 
+/// A container that has everything but its processes: for `restore`.
+pub(super) struct Prepared {
+    pub(super) container: Container,
+    pub(super) spec: Spec,
+    undo: Undo,
+    _making: container::Making,
+}
+
+/// Does all of `create` that comes before the process.
+pub(super) fn prepare(context: &mut Context) -> Result<Prepared> {
+    let (spec, plan, request) = compute(context)?;
+    let directory = container::reserve(&context.global.root, &request.id)?;
+    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    refuse_used_groups(&plan)?;
+    let making = container::Making::begin(&directory, &plan.cgroups.places)?;
+    undo.places.clone_from(&plan.cgroups.places);
+    context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    let container = Container { record: record(&spec, &request, &plan), directory };
+    keep_filter(&container, &plan)?;
+    Ok(Prepared { container, spec, undo, _making: making })
+}
+
+impl Prepared {
+    /// With the process that came to it.
+    pub(super) fn started(mut self, context: &mut Context, born: Born) -> Result<Made> {
+        if let Err(error) = finish(context, &mut self.container, &born) {
+            launch::end(&born);
+            return Err(error);
+        }
+        Ok(Made { container: self.container, born, undo: self.undo })
+    }
+}
+
 enum Mode {
     /// Waits at its socket.
     Created,
@@ -83,15 +114,21 @@ enum Mode {
     Run(Option<OwnedFd>),
 }
 
-struct Made {
-    container: Container,
-    born: Born,
+pub(super) struct Made {
+    pub(super) container: Container,
+    pub(super) born: Born,
     undo: Undo,
 }
 
 impl Made {
-    fn keep(self) {
+    pub(super) fn keep(self) {
         self.undo.defuse();
+    }
+
+    /// Once its process has ended.
+    pub(super) fn delete(self, context: &mut Context) -> Result<()> {
+        self.undo.defuse();
+        super::delete::remove(&self.container, context)
     }
 }
 
@@ -193,13 +230,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         let _ = cgroup::remove(&std::mem::take(&mut undo.places));
     }
     let mut container = Container { record: record(&spec, &request, &plan), directory };
-    let filter = plan.start.iter().find_map(|step| match step {
-        Step::Seccomp(program) => Some(program.to_bytes()),
-        _ => None,
-    });
-    if let Some(filter) = filter {
-        fs::write(container.filter(), filter).during(|| "keep the seccomp filter")?;
-    }
+    keep_filter(&container, &plan)?;
     let listener = match mode {
         Mode::Created => Some(listen(&container)?),
         Mode::Run(_) => None,
@@ -222,6 +253,18 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         return Err(error);
     }
     Ok(Made { container, born, undo })
+}
+
+/// For those that `exec` adds.
+fn keep_filter(container: &Container, plan: &Plan) -> Result<()> {
+    let filter = plan.start.iter().find_map(|step| match step {
+        Step::Seccomp(program) => Some(program.to_bytes()),
+        _ => None,
+    });
+    match filter {
+        Some(filter) => fs::write(container.filter(), filter).during(|| "keep the seccomp filter"),
+        None => Ok(()),
+    }
 }
 
 /// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
