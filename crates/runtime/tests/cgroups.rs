@@ -307,7 +307,12 @@ fn without_the_right_to_make_groups() {
     let said = run(devices.clone(), false);
     assert!(said.code == 0 && !said.out.contains("knarr-test"), "{}{}", said.out, said.err);
     for said in [run(devices, true), run(json!({ "pids": { "limit": 5 } }), false)] {
-        assert!(said.code != 0 && (said.err.contains("make cgroup") || said.err.contains("make no groups")), "{}{}", said.out, said.err);
+        assert!(
+            said.code != 0 && (said.err.contains("make cgroup") || said.err.contains("make no groups")),
+            "{}{}",
+            said.out,
+            said.err
+        );
     }
 }
 
