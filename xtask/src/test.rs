@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     Unfit,
     shell::{self, cargo, command, installed, run},
+    vm,
 };
 
 /// Debian's packages that tests use, and for what.
@@ -61,11 +62,10 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
         eprintln!("left behind: {thing}");
     }
     outcome?;
-    if left.is_empty() {
-        Ok(())
-    } else {
-        bail!("the tests, or something beside them, left {} things behind", left.len())
+    if !left.is_empty() {
+        bail!("the tests, or something beside them, left {} things behind", left.len());
     }
+    if thorough && filters.is_empty() { vm::test(&[]) } else { Ok(()) }
 }
 
 /// Installs what is missing, and only that.
