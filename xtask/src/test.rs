@@ -32,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("procps", "the table of ps, which the runtime shows"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
+    ("qemu-system-x86", "starts guests with another kernel"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),

@@ -27,6 +27,8 @@ pub struct Global {
     pub criu: String,
     /// Whether control groups that may not be made are done without; `None`: if this is not the host's root.
     pub rootless: Option<bool>,
+    /// Control groups are made by systemd.
+    pub systemd_cgroup: bool,
 }
 
 /// A subcommand with its flags and other words.
@@ -130,11 +132,6 @@ fn is_set(flags: &Flags, name: &str) -> bool {
 }
 
 fn global(flags: &Flags) -> Result<Global> {
-    if is_set(flags, "systemd-cgroup") {
-        return Err(Error::new(
-            "--systemd-cgroup: not supported: cgroups are made directly below linux.cgroupsPath",
-        ));
-    }
     let log_json = match last(flags, "log-format").as_deref() {
         None | Some("text") => false,
         Some("json") => true,
@@ -156,6 +153,7 @@ fn global(flags: &Flags) -> Result<Global> {
         trace: path("trace"),
         criu: last(flags, "criu").unwrap_or_else(|| "criu".to_owned()),
         rootless,
+        systemd_cgroup: is_set(flags, "systemd-cgroup"),
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Status};
+use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Resources, Status};
 use rustix::io::Errno;
 use rustix::{
     fs::{FlockOperation, fcntl_lock, flock},
@@ -45,6 +45,12 @@ pub struct Record {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// Its groups.
     pub places: Vec<Place>,
+    /// The systemd unit that its groups belong to, if systemd made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<cgroup::Unit>,
+    /// Its limits, with what `update` has changed.
+    #[serde(default)]
+    pub resources: Resources,
     /// What `exec` without `--process` starts from.
     pub process: Process,
     /// Its shares of cache and memory bandwidth.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, NetDevice, Spec},
+    spec::{DeviceRule, NamespaceKind, NetDevice, Spec},
 };
 
 use crate::{cgroup, error::Result, rdt, record::Describe, seccomp, steps::Step};
@@ -44,6 +44,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--systemd-cgroup`: whose systemd makes the groups.
+    pub systemd: Option<cgroup::Manager>,
     /// `--no-pivot`
     pub no_pivot: bool,
 }
@@ -153,8 +155,26 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     if host.rootless {
         resources.devices.clear();
     }
-    let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources);
-    let cgroups = cgroups.map_err(|error| {
+    if !resources.devices.is_empty() {
+        // The child makes its nodes in its own groups; a list that lets a node be opened need not let it be made.
+        resources.devices.extend(linux.devices.iter().filter(|device| device.kind != "p").map(|device| {
+            DeviceRule {
+                allow: true,
+                kind: Some(device.kind.clone()),
+                major: Some(device.major),
+                minor: Some(device.minor),
+                access: Some("m".to_owned()),
+            }
+        }));
+    }
+    let wanted = cgroup::Wanted {
+        path: linux.cgroups_path.as_deref(),
+        id: &request.id,
+        resources: &resources,
+        systemd: request.systemd,
+        owner: group_owner(spec, &namespaces),
+    };
+    let cgroups = cgroup::plan(&host.cgroups, &wanted).map_err(|error| {
         let hint = "this user may make no groups there; have them delegated, or do without the limit";
         if host.rootless { error.hint(hint) } else { error }
     })?;
@@ -185,18 +205,38 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Who may manage groups below a container's: its user, if it sees them as its own and may write there.
+fn group_owner(spec: &Spec, namespaces: &Namespaces) -> Option<u32> {
+    let writable = |mount: &oci::Mount| {
+        mount.kind.as_deref().is_some_and(|kind| kind.starts_with("cgroup"))
+            && !mount.options.iter().any(|word| word == "ro")
+    };
+    if !namespaces.creates("cgroup") || !spec.mounts.iter().any(writable) {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    if !namespaces.creates("user") {
+        // Root has them anyway.
+        return (uid != 0).then_some(uid);
+    }
+    let mut maps = spec.linux.iter().flat_map(|linux| &linux.uid_mappings);
+    maps.find_map(|map| {
+        uid.checked_sub(map.container).filter(|offset| *offset < map.size).map(|offset| map.host + offset)
+    })
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "parent:")?;
         for action in &self.cgroups.actions {
             writeln!(f, "  {}", action.describe())?;
         }
-        for action in &self.rdt.actions {
-            writeln!(f, "  {}", action.describe())?;
-        }
         for (name, device) in &self.net_devices {
             let inside = device.name.as_deref().unwrap_or(name);
             writeln!(f, "  move network device {name} into the container as {inside}")?;
+        }
+        for action in &self.rdt.actions {
+            writeln!(f, "  {}", action.describe())?;
         }
         for join in &self.parent_joins {
             let who = if self.through_proxy { "in a child that clones" } else { "until cloned" };

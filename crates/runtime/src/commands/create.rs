@@ -117,6 +117,7 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    unit: Option<cgroup::Unit>,
     rdt: rdt::Places,
     armed: bool,
 }
@@ -130,7 +131,7 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
-            let _ = cgroup::remove(&self.places);
+            let _ = cgroup::remove(&self.places, self.unit.as_ref());
             rdt::remove(&self.rdt);
             let _ = fs::remove_dir_all(&self.directory);
         }
@@ -147,6 +148,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
         no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
@@ -184,17 +186,30 @@ fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (spec, plan, request) = compute(context)?;
+    let (mut spec, mut plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo =
-        Undo { directory: directory.clone(), places: Vec::new(), rdt: rdt::Places::default(), armed: true };
+    let mut undo = Undo {
+        directory: directory.clone(),
+        places: Vec::new(),
+        unit: None,
+        rdt: rdt::Places::default(),
+        armed: true,
+    };
     notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
     let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    // As under runc: a group that is asked for by name must be made, or the error be told.
+    let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    let named = named.is_some_and(|path| !path.is_empty());
+    let rootless = if named { Some(false) } else { context.global.rootless };
+    let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
+    }
     undo.rdt.clone_from(&plan.rdt.places);
     context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
     let mut container = Container { record: record(&spec, &request, &plan), directory };
@@ -237,6 +252,24 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     Ok(made)
 }
 
+/// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
+/// who may not make groups may not make devices.
+fn with_fewer_groups(
+    context: &Context,
+    spec: &mut Spec,
+    request: &Request,
+    made: cgroup::Plan,
+) -> Result<Plan> {
+    if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.devices.clear();
+    }
+    let mut host = host::for_container(spec, context.global.rootless)?;
+    host.cgroups.retain(|hierarchy| made.places.iter().any(|place| place.name == hierarchy.name()));
+    let count = made.places.len();
+    log(&context.global, "warning", &format!("only {count} control groups may be made here"));
+    Ok(Plan { cgroups: made, ..plan::plan(spec, &host, request)? })
+}
+
 /// Processes in a group that we are to make are somebody else's.
 fn refuse_used_groups(plan: &Plan) -> Result<()> {
     match plan.cgroups.places.iter().find(|place| {
@@ -260,6 +293,8 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         created: container::now(),
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
+        unit: plan.cgroups.unit.clone(),
+        resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
         rdt: plan.rdt.places.clone(),
         personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),

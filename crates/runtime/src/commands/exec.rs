@@ -10,7 +10,7 @@ use oci::spec::{Hooks, Process, Status};
 
 use super::{Context, create, log, relay};
 use crate::{
-    cgroup::Places,
+    cgroup::{Places, SubGroups},
     container::{self, Container},
     error::{During, Error, Result},
     host,
@@ -32,6 +32,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         _ => {}
     }
     let process = process(context, &container.record.process)?;
+    let below = SubGroups::read(context.call.values("cgroup"))?;
     spec::check_process(&process)?;
     let pidfd = container.process().ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
     let kinds = foreign_namespaces(container.record.pid)?;
@@ -60,7 +61,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     let initial = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let ready = Launch {
         plan: &plan,
-        groups: Places::open(&container.record.places)?,
+        groups: Places::for_exec(&container.record.places, &below, container.record.pid)?,
         console,
         listener: None,
         container: Some((pidfd, kinds)),
@@ -150,6 +151,12 @@ fn process(context: &Context, own: &Process) -> Result<Process> {
     }
     for gid in call.values("additional-gids") {
         process.user.additional_gids.push(id(gid)?);
+    }
+    if let Some(profile) = call.value("apparmor") {
+        process.apparmor_profile = Some(profile.to_owned());
+    }
+    if let Some(label) = call.value("process-label") {
+        process.selinux_label = Some(label.to_owned());
     }
     process.no_new_privileges |= call.has("no-new-privs");
     for capability in call.values("cap") {

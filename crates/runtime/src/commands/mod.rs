@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -13,6 +14,7 @@ mod relay;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -83,6 +85,8 @@ fn dispatch(context: &mut Context) -> Result<u8> {
         "ps" => ps::ps(context),
         "pause" => pause::pause(context, true),
         "resume" => pause::pause(context, false),
+        "update" => update::update(context),
+        "events" => events::events(context),
         "features" => features::features(),
         "spec" => spec::spec(context),
         other => Err(Error::new(format!("{other}: not supported"))),
