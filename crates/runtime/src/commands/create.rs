@@ -201,10 +201,7 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
     refuse_used_groups(&plan)?;
     let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    // As under runc: a group that is asked for by name must be made, or the error be told.
-    let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    let named = named.is_some_and(|path| !path.is_empty());
-    let rootless = if named { Some(false) } else { context.global.rootless };
+    let rootless = context.global.rootless;
     let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
     undo.unit.clone_from(&plan.cgroups.unit);
     if plan.cgroups.places.len() < undo.places.len() {
