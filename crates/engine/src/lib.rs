@@ -28,6 +28,7 @@ mod ports;
 mod recorder;
 mod registry;
 mod remove;
+mod resolver;
 mod run;
 mod seccomp;
 mod shim;

@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod process;
 pub mod queue;
 pub mod rooted;
+pub mod scheduling;
 pub mod service;
 pub mod signals;
 

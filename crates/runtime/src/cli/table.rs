@@ -34,7 +34,12 @@ const fn command(
 
 /// Before the subcommand.
 pub const GLOBAL: &[Flag] = &[
-    ("root", None, true, "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime)"),
+    (
+        "root",
+        None,
+        true,
+        "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime, for others than root $XDG_RUNTIME_DIR/knarr/runtime)",
+    ),
     ("log", None, true, "file to write messages to, besides standard error"),
     ("log-format", None, true, "text or json (default: text)"),
     ("debug", None, false, "say in the log what is done"),
@@ -77,10 +82,44 @@ const EXEC: &[Flag] = &[
     ("user", Some('u'), true, "UID[:GID]"),
     ("additional-gids", Some('g'), true, "one more group"),
     ("cap", Some('c'), true, "one more capability"),
+    ("apparmor", None, true, "AppArmor profile"),
+    ("process-label", None, true, "SELinux label"),
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
     ("ignore-paused", None, false, "also in a paused container"),
+    ("cgroup", None, true, "a control group below the container's, [CONTROLLER:]PATH"),
+];
+const EVENTS: &[Flag] = &[
+    ("interval", None, true, "time from one set of numbers to the next (default: 5s)"),
+    ("stats", None, false, "one set of numbers, then end"),
+];
+/// A number of 0, or no value, leaves what is there.
+const UPDATE: &[Flag] = &[
+    (
+        "resources",
+        Some('r'),
+        true,
+        "file with the limits, as linux.resources of config.json; - is standard input",
+    ),
+    ("blkio-weight", None, true, "share of input and output, 10 to 1000"),
+    ("cpu-period", None, true, "microseconds in which the quota may be used up"),
+    ("cpu-quota", None, true, "microseconds of processor time in each period; -1 for no limit"),
+    ("cpu-burst", None, true, "microseconds that may be saved up"),
+    ("cpu-rt-period", None, true, "the same as cpu-period, for realtime processes"),
+    ("cpu-rt-runtime", None, true, "the same as cpu-quota, for realtime processes"),
+    ("cpu-share", None, true, "share of processor time"),
+    ("cpu-idle", None, true, "1: only what nobody else wants"),
+    ("cpuset-cpus", None, true, "processors, as 0-3,7"),
+    ("cpuset-mems", None, true, "memory nodes, as 0-3,7"),
+    ("memory", None, true, "most memory in bytes, or with a unit; -1 for no limit"),
+    ("memory-reservation", None, true, "memory to be left with when there is too little"),
+    ("memory-swap", None, true, "most memory and swap together; -1 for no limit"),
+    ("kernel-memory", None, true, "most memory of the kernel's (old v1 kernels)"),
+    ("kernel-memory-tcp", None, true, "most memory of TCP's buffers (v1)"),
+    ("pids-limit", None, true, "most processes and threads; -1 for no limit"),
+    ("l3-cache-schema", None, true, "Intel RDT: share of the L3 cache"),
+    ("mem-bw-schema", None, true, "Intel RDT: share of the memory's bandwidth"),
 ];
 const IMAGES: &[Flag] = &[
     ("image-path", None, true, "directory of the saved processes (default: checkpoint)"),
@@ -141,6 +180,13 @@ pub const COMMANDS: &[Command] = &[
             "run one more process in a container",
         )
     },
+    command(
+        "events",
+        (1, 1),
+        "<container-id>",
+        &[EVENTS],
+        "show what a container uses, and when memory runs out",
+    ),
     command("features", (0, 0), "", &[], "show what this runtime can do"),
     command("kill", (1, 2), "<container-id> [signal]", &[KILL], "send a signal (default: SIGTERM)"),
     command("list", (0, 0), "", &[FORMAT, LIST], "list containers"),
@@ -161,4 +207,5 @@ pub const COMMANDS: &[Command] = &[
     command("spec", (0, 0), "", &[BUNDLE, SPEC], "write a config.json to begin with"),
     command("start", (1, 1), "<container-id>", &[], "start a created container's process"),
     command("state", (1, 1), "<container-id>", &[], "show a container's state"),
+    command("update", (1, 1), "<container-id>", &[UPDATE], "change a container's limits"),
 ];

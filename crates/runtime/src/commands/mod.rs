@@ -3,6 +3,7 @@
 mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -14,6 +15,7 @@ mod relay;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -86,6 +88,8 @@ fn dispatch(context: &mut Context) -> Result<u8> {
         "ps" => ps::ps(context),
         "pause" => pause::pause(context, true),
         "resume" => pause::pause(context, false),
+        "update" => update::update(context),
+        "events" => events::events(context),
         "features" => features::features(),
         "spec" => spec::spec(context),
         other => Err(Error::new(format!("{other}: not supported"))),
