@@ -111,7 +111,12 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        let Some((child, group)) = &mut self.own else { return };
+        let Some((child, group)) = &mut self.own else {
+            // systemd keeps a slice until it is told to let it go.
+            let slices = ["knarr-a.slice", "knarr-b.slice", "knarr-test.slice", "knarr.slice"];
+            self.says(&[["systemctl", "stop"].as_slice(), &slices].concat());
+            return;
+        };
         let _ = child.kill();
         let _ = child.wait();
         // Its groups are empty once the last process of its pid namespace is gone.

@@ -1,6 +1,9 @@
 //! Making groups and writing their limits.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -45,9 +48,12 @@ fn apply_all(
 ) -> Result<()> {
     // Asked only when something is refused.
     let may_do_without = |error: &Error| is_forbidden(error) && rootless.unwrap_or_else(is_rootless);
-    let mut skipped = Vec::new();
+    let mut skipped: Vec<PathBuf> = Vec::new();
     let mut again = Vec::new();
     for action in &plan.actions {
+        if skipped.iter().any(|group| action.group() == Some(group)) {
+            continue;
+        }
         match recorder.step(|| action.describe(), || action.run(held)) {
             Ok(()) => {}
             Err(error) => match action {
@@ -55,8 +61,6 @@ fn apply_all(
                     skipped.push(group.clone());
                 }
                 Action::FilterDevices { .. } if may_do_without(&error) => {}
-                Action::Write(Write { file, .. })
-                    if skipped.iter().any(|group| file.parent() == Some(group)) => {}
                 Action::Write(_) if is_pair(&error) => again.push(action),
                 _ => return Err(error),
             },
@@ -87,6 +91,17 @@ pub(super) fn is_rootless() -> bool {
 }
 
 impl Action {
+    /// The group that it is done to.
+    fn group(&self) -> Option<&Path> {
+        match self {
+            Action::StartUnit { .. } => None,
+            Action::Make { group, .. }
+            | Action::FilterDevices { group, .. }
+            | Action::Delegate { group, .. } => Some(group),
+            Action::Write(write) => write.file.parent(),
+        }
+    }
+
     /// Does it.
     pub fn run(&self, held: &mut Held) -> Result<()> {
         match self {

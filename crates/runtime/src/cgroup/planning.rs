@@ -51,8 +51,14 @@ pub fn plan(host: &[Hierarchy], wanted: &Wanted<'_>) -> Result<Plan> {
         let properties = systemd::properties(only_v2, wanted.resources)?;
         plan.actions.push(Action::StartUnit { unit: unit.clone(), properties });
     }
+    // As under runc: a group that is asked for by name must be made, or the error be told.
+    let by_name = wanted.path.is_some_and(|path| !path.is_empty());
     for (hierarchy, place) in host.iter().zip(&plan.places) {
-        plan.actions.push(make(hierarchy, place, only_v2, &values));
+        let mut action = make(hierarchy, place, only_v2, &values);
+        if let Action::Make { needed, .. } = &mut action {
+            *needed |= by_name;
+        }
+        plan.actions.push(action);
     }
     plan.actions.extend(values.into_iter().map(|(_, action)| action));
     if let Some(owner) = wanted.owner {
