@@ -94,6 +94,7 @@ impl Args {
             shim: beside(&here, "knarr-shim")?,
             runtime: beside(&here, "knarr-runtime")?,
             runtimes: self.add_runtime.iter().cloned().collect::<BTreeMap<_, _>>(),
+            registries: engine::Registries::default(),
         })
     }
 

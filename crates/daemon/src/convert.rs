@@ -1,10 +1,12 @@
 //! Docker's words to the engine's and back.
 
+pub(crate) mod auth;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod filter;
 pub(crate) mod image;
 pub(crate) mod mounts;
+pub(crate) mod progress;
 pub(crate) mod size;
 pub(crate) mod time;
 

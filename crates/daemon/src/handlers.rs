@@ -7,6 +7,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod registries;
 mod streams;
 mod system;
 mod top;

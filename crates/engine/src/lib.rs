@@ -21,6 +21,7 @@ mod info;
 mod logs;
 mod names;
 mod open;
+mod pull;
 mod recorder;
 mod registry;
 mod remove;
@@ -39,9 +40,11 @@ mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ::registry::{Cancel, Config as RegistryHosts, Credentials};
 pub use config::Config;
 pub use error::{Error, Kind, Result};
-pub use image::{Image, Import};
+pub use image::{Image, Import, Step};
+pub use pull::{Progress, Pull, Pulled};
 pub use state::{LastRun, State};
 pub use types::*;
 pub use wait::Waiting;

@@ -34,6 +34,7 @@ impl House {
             shim: program("knarr-shim"),
             runtime: program("knarr-runtime"),
             runtimes: BTreeMap::new(),
+            registries: engine::Registries::default(),
         };
         let engine = Engine::open(options.clone()).await.expect("open the engine");
         engine

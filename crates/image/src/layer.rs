@@ -21,6 +21,15 @@ pub(crate) fn open(blobs: &Blobs, layer: &Layer) -> Result<Box<dyn Read + Send>,
     Ok(Box::new(Verified { source, hasher: Some(Hasher::default()), expected: layer.diff_id.clone() }))
 }
 
+/// The uncompressed content of a layer that comes as `source`; fails at its end if it is not `expected`.
+pub(crate) fn verified<R: Read + Send + 'static>(
+    source: R,
+    expected: &Digest,
+) -> io::Result<impl Read + Send + use<R>> {
+    let source = Decoder::new(source)?;
+    Ok(Verified { source, hasher: Some(Hasher::default()), expected: expected.clone() })
+}
+
 /// Fails at its end, and again after it, if what was read is not what was expected.
 struct Verified<R> {
     source: R,

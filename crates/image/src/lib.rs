@@ -9,10 +9,14 @@ mod catalog;
 mod changes;
 mod compression;
 mod docker_archive;
+mod download;
+mod flights;
 mod import;
 mod layer;
 mod load;
 mod oci_archive;
+mod platform;
+mod pull;
 mod resolve;
 
 use std::{
@@ -26,6 +30,9 @@ use store::Store;
 
 use blobs::Blobs;
 use catalog::Catalog;
+use flights::Flights;
+
+pub use pull::{Fetched, Pull, Pulled, Step, Unpack};
 
 /// One image as this engine knows it.
 #[derive(Debug, Clone)]
@@ -87,12 +94,21 @@ pub enum Error {
     /// No image of that name or id. The text is Docker's.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The registry has the name, but no image for the platform; says which there are.
+    #[error("{0}")]
+    Missing(String),
     /// What was handed in is not acceptable; says which part and why.
     #[error("{0}")]
     Invalid(String),
     /// A short id that several images share, or an image that several names hold.
     #[error("{0}")]
     Conflict(String),
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// [`Unpack::apply`] failed, with this.
+    #[error("{0}")]
+    Unpack(Box<dyn std::error::Error + Send + Sync>),
     /// The records.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -116,6 +132,8 @@ pub struct Images(Arc<Shared>);
 struct Shared {
     blobs: Blobs,
     catalog: Mutex<Catalog>,
+    /// Blobs on their way here.
+    flights: Flights,
 }
 
 impl Shared {
@@ -152,7 +170,8 @@ impl Images {
     pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
         let blobs = Blobs::open(root)?;
         let catalog = Catalog::open(&blobs, records)?;
-        let images = Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog) }));
+        let images =
+            Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog), flights: Flights::default() }));
         images.sweep()?;
         Ok(images)
     }
@@ -176,6 +195,11 @@ impl Images {
     /// Reads a docker-archive or oci-archive (also compressed by gzip or zstd) and stores its blobs.
     pub fn load(&self, archive: &mut dyn Read) -> Result<Vec<Staged>, Error> {
         load::load(&self.0, archive)
+    }
+
+    /// Fetches an image; its layers are handed to `unpack` while they come. What is there already is not fetched.
+    pub fn pull(&self, client: &registry::Client, how: &Pull, unpack: &dyn Unpack) -> Result<Pulled, Error> {
+        pull::pull(&self.0, client, how, unpack)
     }
 
     /// Makes an image of one layer from a file system archive (also compressed).
