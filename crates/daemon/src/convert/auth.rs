@@ -66,8 +66,8 @@ impl Auth {
             let (name, secret) = both.as_deref().and_then(|both| both.split_once(':')).ok_or_else(|| {
                 Failure::invalid("invalid auth configuration: auth is not base64 of NAME:PASSWORD")
             })?;
-            credentials.username = name.to_owned();
-            credentials.password = secret.trim_end_matches('\0').to_owned();
+            name.clone_into(&mut credentials.username);
+            secret.trim_end_matches('\0').clone_into(&mut credentials.password);
         }
         Ok(credentials)
     }

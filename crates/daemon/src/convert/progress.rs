@@ -44,7 +44,7 @@ fn moving(id: &str, status: &str, current: u64, total: u64) -> Progress {
 
 /// `[====>    ]  1.2MB/3.4MB`
 fn bar(current: u64, total: u64) -> String {
-    let part = if total == 0 { 0 } else { (current.min(total) * BAR as u64 / total) as usize };
+    let part = (current.min(total) * BAR as u64).checked_div(total).unwrap_or_default() as usize;
     let (line, rest) = ("=".repeat(part), " ".repeat(BAR - part));
     let (current, total) = (super::size::human(current), super::size::human(total));
     format!("[{line}>{rest}] {current:>8}/{total}")

@@ -33,7 +33,7 @@ pub(super) async fn pull(call: Call) -> Result<Reply> {
     stream(move |lines, cancel| async move {
         let told = engine.pull(what, cancel, move |progress| match progress {
             engine::Progress::Found(which) => {
-                lines.say(&Progress { id: which, ..Progress::status(format!("Pulling from {path}")) })
+                lines.say(&Progress { id: which, ..Progress::status(format!("Pulling from {path}")) });
             }
             engine::Progress::Layer(id, step) => {
                 let is_bar = matches!(step, Step::Downloading { .. });
@@ -42,7 +42,9 @@ pub(super) async fn pull(call: Call) -> Result<Reply> {
                 }
             }
             engine::Progress::Done(pulled) => {
-                convert::progress::pulled(&pulled).iter().for_each(|line| lines.say(line));
+                for line in &convert::progress::pulled(&pulled) {
+                    lines.say(line);
+                }
             }
         });
         told.await
