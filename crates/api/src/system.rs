@@ -161,6 +161,9 @@ wire! {
     /// A network that lends its configuration.
     ConfigFrom { network: String }
 
+    /// `login`
+    LoggedIn { status: String, identity_token: String }
+
     /// `volume ls`
     Volumes { volumes: Option<Vec<serde_json::Value>>, warnings: Option<Vec<String>> }
 }

@@ -154,7 +154,7 @@ impl Engine {
 }
 
 /// A registry's refusal in Docker's words.
-fn told(error: registry::Error, name: &Reference) -> Error {
+pub(crate) fn told(error: registry::Error, name: &Reference) -> Error {
     use registry::Error as E;
     let (familiar, repository) = (name.familiar(), name.familiar_name());
     let missing = |message: String| Error::new(Kind::NotFound, message);

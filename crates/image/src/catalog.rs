@@ -142,6 +142,23 @@ impl Catalog {
         self.put_name(image, name.clone().with_default_tag())
     }
 
+    /// The registry has the image under that digest.
+    pub(crate) fn came_from(&mut self, image: &Digest, name: &Reference) -> Result<(), Error> {
+        // It may have been removed meanwhile.
+        if self.images.contains_key(image) { self.put_name(image, name.clone()) } else { Ok(()) }
+    }
+
+    /// The same image by another manifest, whose blobs are stored.
+    pub(crate) fn replace(&mut self, image: &Image) -> Result<(), Error> {
+        let id = &image.id;
+        if self.images.contains_key(id) {
+            let record = Record { manifest: image.manifest.clone() };
+            self.records.put(IMAGES, id.as_str(), &record, Durability::Durable)?;
+            self.images.insert(id.clone(), Image { names: Vec::new(), ..image.clone() });
+        }
+        Ok(())
+    }
+
     /// A name by digest says where an image came from, and is given by pulling and pushing only.
     fn put_name(&mut self, image: &Digest, name: Reference) -> Result<(), Error> {
         if self.tags.get(&name) != Some(image) {

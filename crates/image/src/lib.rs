@@ -17,6 +17,7 @@ mod load;
 mod oci_archive;
 mod platform;
 mod pull;
+mod push;
 mod resolve;
 
 use std::{
@@ -33,6 +34,7 @@ use catalog::Catalog;
 use flights::Flights;
 
 pub use pull::{Fetched, Pull, Pulled, Step, Unpack};
+pub use push::{Push, PushStep, Pushed, Watch};
 
 /// One image as this engine knows it.
 #[derive(Debug, Clone)]
@@ -200,6 +202,27 @@ impl Images {
     /// Fetches an image; its layers are handed to `unpack` while they come. What is there already is not fetched.
     pub fn pull(&self, client: &registry::Client, how: &Pull, unpack: &dyn Unpack) -> Result<Pulled, Error> {
         pull::pull(&self.0, client, how, unpack)
+    }
+
+    /// Sends an image to a registry under a name; what is there already is not sent.
+    pub fn push(
+        &self,
+        client: &registry::Client,
+        image: &Image,
+        how: &Push,
+        watch: Watch<'_>,
+    ) -> Result<Pushed, Error> {
+        push::push(&self.0, client, image, how, watch)
+    }
+
+    /// Other repositories of the registry of `name` that have layers of `image`.
+    pub fn sources(&self, image: &Image, name: &Reference) -> Vec<String> {
+        let mut all: Vec<_> = push::sources(&self.0, image, name).into_values().flatten().collect();
+        all.sort();
+        all.dedup();
+        // Each is one more right that the registry has to look up.
+        all.truncate(10);
+        all
     }
 
     /// Makes an image of one layer from a file system archive (also compressed).

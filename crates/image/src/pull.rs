@@ -10,15 +10,12 @@ use std::{
     time::Duration,
 };
 
-use oci::{
-    Digest, Platform, Reference,
-    image::{self, Descriptor, MAX_DOCUMENT},
-};
+use oci::{Digest, Platform, Reference, image};
 use registry::{Client, Document};
 
 use crate::{
     Error, Image, Layer, Pin, Shared, Staged,
-    blobs::{hash, stage_bytes},
+    blobs::stage_bytes,
     catalog,
     download::{Download, ahead, stream},
     host_platform, layer, platform,
@@ -180,7 +177,10 @@ fn fetch(
     names: Vec<Reference>,
     unpack: &dyn Unpack,
 ) -> Result<Staged, Error> {
-    let config = config(shared, client, &manifest.config)?;
+    let config = match &manifest.config.digest {
+        here if shared.blobs.has(here) => shared.blobs.document(here)?,
+        _ => client.document(&manifest.config)?,
+    };
     let mut image = catalog::image(&document.digest, document.bytes.len() as u64, manifest, &config)?;
     if let Some(wanted) = how.platform.as_ref().filter(|wanted| !fits(wanted, &image)) {
         let (name, has) = (how.name.familiar(), image.config.platform());
@@ -203,33 +203,6 @@ fn fetch(
     }
     shared.blobs.sync()?;
     Ok(Staged { image, pin })
-}
-
-/// The config document, checked.
-fn config(shared: &Shared, client: &Client, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-    struct Bytes(Vec<u8>);
-    impl registry::Receiver for Bytes {
-        fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-    let Descriptor { digest, size, .. } = descriptor;
-    if shared.blobs.has(digest) {
-        return shared.blobs.document(digest);
-    }
-    if *size > MAX_DOCUMENT {
-        return Err(Error::Invalid(format!("config {digest} of {size} bytes is longer than {MAX_DOCUMENT}")));
-    }
-    let mut bytes = Bytes(Vec::new());
-    client.blob(digest, *size, 0, &mut bytes)?;
-    let found = hash(&bytes.0);
-    if found != *digest {
-        return Err(Error::Invalid(format!(
-            "image config verification failed for digest {digest}: it is {found}"
-        )));
-    }
-    Ok(bytes.0)
 }
 
 /// Several at once; the first error ends the others.

@@ -134,6 +134,30 @@ impl Client {
         Ok(Document { bytes, digest, media_type, content })
     }
 
+    /// A small blob, whole and checked: an image's config.
+    pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        struct Bytes(Vec<u8>);
+        impl Receiver for Bytes {
+            fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+                self.0.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+        let Descriptor { digest, size, .. } = descriptor;
+        if *size > MAX_DOCUMENT {
+            return Err(Error::invalid(format!(
+                "config {digest} of {size} bytes is longer than {MAX_DOCUMENT}"
+            )));
+        }
+        let mut bytes = Bytes(Vec::new());
+        self.blob(digest, *size, 0, &mut bytes)?;
+        let found = Digest::sha256(Sha256::digest(&bytes.0).into());
+        if found == *digest {
+            return Ok(bytes.0);
+        }
+        Err(Error::invalid(format!("image config verification failed for digest {digest}: it is {found}")))
+    }
+
     /// Streams the blob `digest` of `size` bytes, from its byte `from` on, into `receiver`. A connection that breaks
     /// is made again, and the blob goes on where it stopped. The caller checks the digest.
     pub fn blob(

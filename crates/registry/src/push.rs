@@ -27,9 +27,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub trait Upload {
     /// Its content from byte `from` to its end.
     fn open(&self, from: u64) -> io::Result<Box<dyn Read + Send>>;
-    /// So many bytes are on their way. May be called with less than before, after a failure.
-    fn sent(&self, bytes: u64) {
-        let _ = bytes;
+    /// `bytes` of `total` are on their way. May be called with less than before, after a failure.
+    fn sent(&self, bytes: u64, total: u64) {
+        let _ = (bytes, total);
     }
     /// The connection broke; it goes on after `pause`.
     fn retrying(&self, pause: Duration) {
@@ -144,7 +144,7 @@ impl Client {
         }
         let url = url::with_query(&open.url, &format!("digest={digest}"));
         let from = open.at;
-        let mut content = || counted(blob, from, size);
+        let mut content = || counted(blob, from, size, size);
         let mut ask = Ask::new(Method::PUT, url)
             .header("content-type", "application/octet-stream")
             .body(Content::Stream(size - from, &mut content));
@@ -183,7 +183,7 @@ impl Client {
     fn piece(&self, host: &Host, session: &mut Session, size: u64, blob: &dyn Upload) -> Result<(), Error> {
         let from = session.at;
         let end = if session.least == 0 { size } else { size.min(from + session.least.max(16 << 20)) };
-        let mut content = || counted(blob, from, end);
+        let mut content = || counted(blob, from, end, size);
         let mut ask = Ask::new(Method::PATCH, session.url.clone())
             .header("content-type", "application/octet-stream")
             .header("content-range", format!("{from}-{}", end - 1))
@@ -243,17 +243,18 @@ impl Client {
 }
 
 /// A part of a blob that tells how much of it was read.
-fn counted(blob: &dyn Upload, from: u64, end: u64) -> io::Result<Box<dyn Read + '_>> {
+fn counted(blob: &dyn Upload, from: u64, end: u64, total: u64) -> io::Result<Box<dyn Read + '_>> {
     struct Counted<'a> {
         inner: Box<dyn Read + Send>,
         blob: &'a dyn Upload,
         at: u64,
+        total: u64,
     }
     impl Read for Counted<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let length = self.inner.read(buffer)?;
             self.at += length as u64;
-            self.blob.sent(self.at);
+            self.blob.sent(self.at, self.total);
             Ok(length)
         }
     }
@@ -261,7 +262,7 @@ fn counted(blob: &dyn Upload, from: u64, end: u64) -> io::Result<Box<dyn Read + 
         return Ok(Box::new(io::empty()));
     }
     let inner = Box::new(blob.open(from)?.take(end - from));
-    Ok(Box::new(Counted { inner, blob, at: from }))
+    Ok(Box::new(Counted { inner, blob, at: from, total }))
 }
 
 /// `Range: 0-99` is a hundred bytes. Empty uploads say `0-0` as one byte does, and are taken for empty.

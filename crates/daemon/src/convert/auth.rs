@@ -73,6 +73,15 @@ impl Auth {
     }
 }
 
+/// The registry that `docker login` means: `https://index.docker.io/v1/` is `docker.io`.
+pub(crate) fn host(address: &str) -> String {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    match rest.split('/').next().unwrap_or_default() {
+        "" | "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hyper::header::HeaderValue;
@@ -83,6 +92,17 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, HeaderValue::from_str(value).unwrap());
         of(&headers)
+    }
+
+    #[test]
+    fn addresses_of_logins() {
+        for (address, name) in [
+            ("", "docker.io"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("http://r.example:5000/v2/", "r.example:5000"),
+        ] {
+            assert_eq!(host(address), name);
+        }
     }
 
     #[test]

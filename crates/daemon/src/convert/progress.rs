@@ -1,7 +1,9 @@
 //! Pulls and pushes in Docker's lines.
 
+use std::time::Duration;
+
 use api::message::{Progress, ProgressDetail};
-use engine::{Pulled, Step};
+use engine::{Pulled, PushStep, Pushed, Step};
 
 /// Columns that the bar is made for; clients with a terminal draw their own.
 const BAR: usize = 50;
@@ -14,11 +16,7 @@ pub(crate) fn layer(id: &str, step: Step) -> Option<Progress> {
         Step::Exists => plain("Already exists"),
         Step::Waiting => plain("Waiting"),
         Step::Downloading { current, total } => Some(moving(id, "Downloading", current, total)),
-        Step::Retrying { pause } => {
-            let seconds = pause.as_secs().max(1);
-            let unit = if seconds == 1 { "second" } else { "seconds" };
-            plain(&format!("Retrying in {seconds} {unit}"))
-        }
+        Step::Retrying { pause } => plain(&retrying(pause)),
         Step::Verifying => plain("Verifying Checksum"),
         Step::Downloaded => plain("Download complete"),
         Step::Complete => plain("Pull complete"),
@@ -48,6 +46,36 @@ fn bar(current: u64, total: u64) -> String {
     let (line, rest) = ("=".repeat(part), " ".repeat(BAR - part));
     let (current, total) = (super::size::human(current), super::size::human(total));
     format!("[{line}>{rest}] {current:>8}/{total}")
+}
+
+/// A line about a layer on its way out.
+pub(crate) fn pushing(id: &str, step: &PushStep) -> Progress {
+    let plain = |status: &str| with(id, status, ProgressDetail::default(), String::new());
+    match step {
+        PushStep::Known => plain("Preparing"),
+        PushStep::Exists => plain("Layer already exists"),
+        PushStep::Mounted(from) => plain(&format!("Mounted from {from}")),
+        PushStep::Pushing { current, total } => moving(id, "Pushing", *current, *total),
+        PushStep::Retrying { pause } => plain(&retrying(*pause)),
+        PushStep::Complete => plain("Pushed"),
+    }
+}
+
+fn retrying(pause: Duration) -> String {
+    let seconds = pause.as_secs().max(1);
+    let unit = if seconds == 1 { "second" } else { "seconds" };
+    format!("Retrying in {seconds} {unit}")
+}
+
+/// The lines that end one tag's push.
+pub(crate) fn pushed(tag: &str, pushed: &Pushed) -> [Progress; 2] {
+    let Pushed { digest, size } = pushed;
+    let aux = serde_json::json!({ "Tag": tag, "Digest": digest.as_str(), "Size": size });
+    let detail = Some(ProgressDetail::default());
+    [
+        Progress::status(format!("{tag}: digest: {digest} size: {size}")),
+        Progress { progress_detail: detail, aux: Some(aux), ..Progress::default() },
+    ]
 }
 
 /// The lines that end one name's pull.

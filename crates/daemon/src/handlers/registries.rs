@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use api::message::Progress;
 use bytes::Bytes;
-use engine::{Cancel, Pull, Step};
+use engine::{Cancel, Pull, Push, PushProgress, PushStep, Step};
 use hyper::StatusCode;
 use oci::{Platform, Reference};
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +50,61 @@ pub(super) async fn pull(call: Call) -> Result<Reply> {
         told.await
     })
     .await
+}
+
+pub(super) async fn push(call: Call) -> Result<Reply> {
+    let what = Push {
+        name: name(&call.name, call.query.get("tag"))?,
+        credentials: convert::auth::of(&call.headers)?,
+    };
+    let engine = call.engine().clone();
+    stream(move |lines, cancel| async move {
+        let told = engine.push(what, cancel, move |progress| match progress {
+            PushProgress::Begun(name) => {
+                let repository = name.name();
+                lines.say(&Progress::status(format!("The push refers to repository [{repository}]")));
+            }
+            PushProgress::Layer(id, step) => {
+                let is_bar = matches!(step, PushStep::Pushing { .. });
+                let line = convert::progress::pushing(&id, &step);
+                if is_bar { lines.offer(&line) } else { lines.say(&line) }
+            }
+            PushProgress::Done(name, pushed) => {
+                for line in &convert::progress::pushed(name.tag().unwrap_or_default(), &pushed) {
+                    lines.say(line);
+                }
+            }
+        });
+        told.await
+    })
+    .await
+}
+
+/// What a registry has, without pulling it.
+pub(super) async fn inspect(call: Call) -> Result<Reply> {
+    let name = name(&call.name, "")?;
+    let remote = call.engine().remote(name, convert::auth::of(&call.headers)?).await?;
+    let descriptor = api::image::RemoteDescriptor {
+        media_type: remote.media_type,
+        digest: remote.digest.to_string(),
+        size: i64::try_from(remote.size).unwrap_or(i64::MAX),
+    };
+    let platform = |platform: Platform| api::image::RemotePlatform {
+        architecture: platform.architecture,
+        os: platform.os,
+        variant: platform.variant.unwrap_or_default(),
+    };
+    let platforms = remote.platforms.into_iter().map(platform).collect();
+    call.json(StatusCode::OK, &api::image::Distribution { descriptor, platforms })
+}
+
+/// Whether a user's credentials are good.
+pub(super) async fn login(call: Call) -> Result<Reply> {
+    let auth: convert::auth::Auth = body::json(&call.headers, call.body, false).await?;
+    let host = convert::auth::host(&auth.serveraddress);
+    let token = call.door.engine.login(host, auth.credentials()?).await?;
+    let answer = api::system::LoggedIn { status: "Login Succeeded".to_owned(), identity_token: token };
+    Ok(body::reply(StatusCode::OK, api::JSON, body::line(&answer)))
 }
 
 /// `image` with `tag`, which may be a digest.
