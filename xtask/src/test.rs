@@ -10,8 +10,9 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("busybox-static", "the content of the test images"),
+    ("apache2-utils", "htpasswd: the passwords of a registry"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
@@ -19,11 +20,13 @@ const PACKAGES: [(&str, &str); 23] = [
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("docker-registry", "a registry to pull from and push to"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     ("iproute2", "private network namespaces for the peers"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
+    ("openssl", "makes authorities and certificates, good and bad ones"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
     ("runc", "an OCI runtime to hold ours against"),

@@ -145,6 +145,11 @@ impl Download<'_> {
         file.sync_all().map_err(Error::io("sync", &path))
     }
 
+    /// Whether an earlier attempt left something.
+    pub(crate) fn has_begun(&self) -> bool {
+        std::fs::metadata(self.blobs.partial(self.digest)).is_ok_and(|found| found.len() > 0)
+    }
+
     fn local(&self, error: io::Error) -> Error {
         Error::io("keep", &self.blobs.partial(self.digest))(error)
     }

@@ -269,12 +269,21 @@ impl One<'_> {
             return Ok(());
         }
         let download = Download { blobs, client: self.client, digest: blob, size: total };
-        self.download(&download, |step| {
+        let tell = |step| {
             if let Step::Downloading { current, .. } = step {
                 flight.received(current);
             }
             self.step(step);
-        })?;
+        };
+        let goes_on = download.has_begun();
+        match self.download(&download, tell) {
+            // What an earlier attempt left may be what is wrong.
+            Err(Error::Invalid(_) | Error::Unpack(_)) if goes_on => {
+                download.forget();
+                self.download(&download, tell)?;
+            }
+            done => done?,
+        }
         blobs.adopt(&blobs.partial(blob), blob)?;
         self.step(Step::Complete);
         Ok(())

@@ -203,8 +203,7 @@ struct File {
     capabilities: Option<Vec<String>>,
     ca: Option<OneOrMore>,
     client: Option<Client>,
-    #[serde(default)]
-    skip_verify: bool,
+    skip_verify: Option<bool>,
     #[serde(default)]
     header: BTreeMap<String, OneOrMore>,
     #[serde(default)]
@@ -217,8 +216,7 @@ struct Entry {
     capabilities: Option<Vec<String>>,
     ca: Option<OneOrMore>,
     client: Option<Client>,
-    #[serde(default)]
-    skip_verify: bool,
+    skip_verify: Option<bool>,
     #[serde(default)]
     header: BTreeMap<String, OneOrMore>,
     #[serde(default)]
@@ -330,10 +328,13 @@ impl Reader<'_> {
             Some(Client::Files(files)) => files.first().map(|file| (beside(file), beside(file))),
             Some(Client::Pairs(pairs)) => pairs.first().map(|[cert, key]| (beside(cert), beside(key))),
         };
-        if authorities.is_empty() && client.is_none() && !entry.skip_verify {
-            return trust_of(self.config, origin);
-        }
-        Ok(Trust { authorities, client, unchecked: entry.skip_verify })
+        // What the file is silent about is as elsewhere.
+        let usual = trust_of(self.config, origin)?;
+        Ok(Trust {
+            authorities: if authorities.is_empty() { usual.authorities } else { authorities },
+            client: client.or(usual.client),
+            unchecked: entry.skip_verify.unwrap_or(entry.ca.is_none() && usual.unchecked),
+        })
     }
 }
 
