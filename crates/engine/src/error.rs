@@ -93,8 +93,14 @@ impl From<registry::Error> for Error {
             E::NotFound(_) => Kind::NotFound,
             E::TooManyRequests { .. } | E::Cancelled => Kind::Unavailable,
             E::Invalid(_) => Kind::Invalid,
-            // dockerd's status for whatever it cannot reach or read.
-            E::Unreachable(_) | E::Tls { .. } | E::Server(_) | E::Config(_) | E::Local(_) => Kind::Internal,
+            // dockerd's status for whatever it cannot reach or read; and for missing credentials, for its client answers
+            // 401 by asking for a password.
+            E::NoCredentials(_)
+            | E::Unreachable(_)
+            | E::Tls { .. }
+            | E::Server(_)
+            | E::Config(_)
+            | E::Local(_) => Kind::Internal,
         };
         Self::new(kind, error.to_string())
     }

@@ -304,7 +304,7 @@ impl Client {
                 format!("Bearer {}", self.token(host, &bearer, credentials)?.text())
             }
             Challenges { basic: true, .. } => credentials.basic().ok_or_else(|| {
-                Error::Unauthorized(format!("{} {}: no basic auth credentials", title(method), shown(url)))
+                Error::NoCredentials(format!("{} {}: no basic auth credentials", title(method), shown(url)))
             })?,
             Challenges { .. } => {
                 return Err(Error::Unauthorized(format!(

@@ -11,6 +11,9 @@ pub enum Error {
     /// The registry wants credentials, or other ones (`docker login`).
     #[error("{0}")]
     Unauthorized(String),
+    /// The registry wants a name and a password, and none are known.
+    #[error("{0}")]
+    NoCredentials(String),
     /// The credentials are known, but not enough; or the repository is hidden from them.
     #[error("{0}")]
     Denied(String),

@@ -11,9 +11,11 @@ mod info;
 mod inspect;
 mod lifecycle;
 mod load;
+mod login;
 mod logs;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod rm;
 mod rmi;
@@ -92,6 +94,8 @@ verbs! {
         History(history::History),
         Import(import::Import),
         Load(load::Load),
+        Pull(pull::Pull),
+        Push(push::Push),
         Tag(tag::Tag),
     }
 }
@@ -115,6 +119,8 @@ verbs! {
     TopVerb {
         Images(images::Images),
         Inspect(inspect::Inspect),
+        Login(login::Login),
+        Logout(login::Logout),
         Ps(ps::Ps),
         Rmi(rmi::Rmi),
         Version(version::Version),
