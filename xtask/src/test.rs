@@ -10,24 +10,30 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 26] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
     ("apache2-utils", "htpasswd: the passwords of a registry"),
     ("binutils", "links an i386 program to be filtered"),
+    ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
     ("crun", "an OCI runtime to hold ours against"),
+    ("criu", "saves and restores processes; to see what the runtime makes of it"),
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
     ("docker-registry", "a registry to pull from and push to"),
+    ("e2fsprogs", "makes files that cannot be changed"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers"),
+    ("iproute2", "private network namespaces for the peers; says what links there are"),
+    ("iproute2", "private network namespaces for the peers, links for the runtime"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
     ("openssl", "makes authorities and certificates, good and bad ones"),
+    ("nftables", "reads the packet rules that we made"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
+    ("procps", "the table of ps, which the runtime shows"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
@@ -66,10 +72,11 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
 /// Installs what is missing, and only that.
 pub(crate) fn install() -> Result<()> {
     if !installed("apt-get") || !installed("dpkg-query") {
-        let list = PACKAGES.map(|(name, why)| format!("  {name:<15} {why}")).join("\n");
+        let list =
+            PACKAGES.iter().map(|(name, why)| format!("  {name:<15} {why}")).collect::<Vec<_>>().join("\n");
         return Err(Unfit(format!("the tests want a Debian with apt, for these packages:\n{list}")).into());
     }
-    let missing: Vec<_> = PACKAGES.into_iter().filter(|(name, _)| !has_package(name)).collect();
+    let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !has_package(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::fd::{AsFd, OwnedFd},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use std::{
 use oci::spec::{Hooks, Process, Status};
 use rustix::io::Errno;
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, fcntl_lock, flock},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,48 @@ pub fn reserve(root: &Path, id: &str) -> Result<PathBuf> {
         _ => Error::refused(format!("make {}", directory.display()), &error),
     })?;
     Ok(directory)
+}
+
+/// A container that is being made: until its record is there, this says what would have to be taken away.
+#[derive(Debug)]
+pub struct Making {
+    /// Locked by this process, not by those that it forks, who may outlive it; hence no `flock(2)`.
+    _file: fs::File,
+}
+
+impl Making {
+    fn file(directory: &Path) -> PathBuf {
+        directory.join("making.json")
+    }
+
+    /// Notes the groups, before the first of them is made.
+    pub fn begin(directory: &Path, places: &[Place]) -> Result<Self> {
+        let path = Self::file(directory);
+        let what = || format!("write {}", path.display());
+        let mut file = fs::File::create(&path).during(what)?;
+        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).during(what)?;
+        let text =
+            serde_json::to_vec(places).map_err(|error| Error::new(format!("encode places: {error}")))?;
+        file.write_all(&text).during(what)?;
+        Ok(Self { _file: file })
+    }
+
+    /// What a runtime that was killed has left of groups; an error if there is one still at it.
+    pub fn abandoned(directory: &Path) -> Result<Vec<Place>> {
+        let path = Self::file(directory);
+        let file = match fs::File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::refused(format!("open {}", path.display()), &error)),
+        };
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => return Err(Error::new("the container is being created")),
+            Err(error) => return Err(Error::refused(format!("lock {}", path.display()), &error.into())),
+        }
+        // One that was cut short was killed before there were groups.
+        Ok(serde_json::from_reader(file).unwrap_or_default())
+    }
 }
 
 impl Record {

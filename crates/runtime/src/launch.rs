@@ -1,6 +1,7 @@
 //! Plan → process: one clone, the child's loop over its steps, and the parent that answers it.
 
 use std::{
+    cell::RefCell,
     io::Write,
     os::{
         fd::{AsFd, OwnedFd},
@@ -25,9 +26,11 @@ use crate::{
     channel::{Channel, Message},
     error::{During, Error, Result},
     hooks,
+    netdev::Moved,
     plan::{Plan, namespace_bit},
     record::{Description, Recorder},
     steps::Child,
+    trees::Trees,
 };
 
 /// What a launch needs beyond its plan.
@@ -61,6 +64,7 @@ pub struct Born {
     /// The handle.
     pub pidfd: OwnedFd,
     channel: Channel,
+    moved: RefCell<Moved>,
 }
 
 /// Clones, and sees the child through to where it is ready.
@@ -73,7 +77,7 @@ pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
         become_child(launch, theirs, recorder.is_on());
     };
     drop(theirs);
-    let mut born = Born { pid, pidfd, channel: ours };
+    let mut born = Born { pid, pidfd, channel: ours, moved: RefCell::default() };
     if let Err(error) = see_through(&launch, &mut born, recorder) {
         end(&born);
         return Err(error);
@@ -153,6 +157,7 @@ fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
 
 /// The parent's part until the child is ready.
 fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
+    let mut trees = Trees::default();
     loop {
         match born.channel.hear::<Message>()? {
             Some(Message::Ready(timeline)) => {
@@ -164,7 +169,11 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
                 return Err(error);
             }
             Some(Message::Ask(what)) => {
-                answer(launch, born.pid, &what, recorder)?;
+                if let Some(number) = what.strip_prefix("tree ") {
+                    born.channel.give(trees.open(launch.plan, born.pid, number)?)?;
+                } else {
+                    answer(launch, born, &what, recorder)?;
+                }
                 born.channel.say(&true)?;
             }
             None => return Err(ended_early(born)),
@@ -172,11 +181,16 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
     }
 }
 
-fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) -> Result<()> {
+fn answer(launch: &Launch<'_>, born: &Born, what: &str, recorder: &mut Recorder) -> Result<()> {
+    let pid = born.pid;
     match (what, &launch.plan.id_maps) {
         ("id-maps", Some((uids, gids))) => recorder.step(
             || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
             || write_maps(pid, uids, gids),
+        ),
+        ("network devices", _) => recorder.step(
+            || Description::new("move network devices into the container"),
+            || born.moved.borrow_mut().take(&launch.plan.net_devices, pid),
         ),
         ("hooks", _) => {
             let mut state = launch.state.clone();
@@ -221,6 +235,7 @@ fn ended_early(born: &Born) -> Error {
 
 /// Kills a process and takes its exit.
 pub fn end(born: &Born) {
+    born.moved.borrow_mut().give_back();
     let _ = sys::process::signal(born.pidfd.as_fd(), 9);
     let _ = wait(born);
 }
@@ -285,6 +300,7 @@ fn run_child(launch: Launch<'_>, channel: &mut Channel, recorder: &mut Recorder)
         root: None,
         proc: None,
         empty: None,
+        null: None,
         console: launch.console,
         container: launch.container,
         state,

@@ -3,20 +3,14 @@
 mod child;
 mod process;
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use oci::{
     IdMapping,
-    spec::{NamespaceKind, Spec},
+    spec::{NamespaceKind, NetDevice, Spec},
 };
 
-use crate::{
-    cgroup,
-    error::{Error, Result},
-    record::Describe,
-    seccomp,
-    steps::Step,
-};
+use crate::{cgroup, error::Result, record::Describe, seccomp, steps::Step};
 
 pub use process::{exec_process, identity};
 
@@ -40,6 +34,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+    /// `--no-pivot`
+    pub no_pivot: bool,
 }
 
 /// A namespace that is there already.
@@ -65,6 +61,8 @@ pub struct Plan {
     pub time_offsets: Option<String>,
     /// Written by the parent to `/proc/PID/{uid,gid}_map`.
     pub id_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Moved by the parent into the container's network namespace: names on the host, and in the container.
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Done by the child, before it says that it is ready.
     pub setup: Vec<Step>,
     /// Done by the child once it is started.
@@ -121,11 +119,6 @@ impl Namespaces {
 pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     let linux = spec.linux.clone().unwrap_or_default();
     let namespaces = Namespaces::read(spec);
-    if !namespaces.creates("mnt") {
-        return Err(Error::new(
-            "linux.namespaces: a container needs a mount namespace of its own (one without path)",
-        ));
-    }
     let resources = linux.resources.clone().unwrap_or_default();
     let cgroups = cgroup::plan(&host.cgroups, linux.cgroups_path.as_deref(), &request.id, &resources)?;
     let lines = linux.time_offsets.iter();
@@ -137,6 +130,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         // The cgroup namespace is made after the groups are entered, so that they are its root.
         namespaces: namespaces.create & !namespace_bit("cgroup"),
         time_offsets: (!time_offsets.is_empty()).then_some(time_offsets),
+        net_devices: linux.net_devices.clone(),
         id_maps: new_user.then(|| (linux.uid_mappings.clone(), linux.gid_mappings.clone())),
         ..Plan::default()
     };

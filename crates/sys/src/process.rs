@@ -233,6 +233,25 @@ pub fn bring_up_loopback() -> io::Result<()> {
     }
 }
 
+/// Does `act` with other ids for files (`setfsuid(2)`), and with all capabilities all the same.
+pub fn with_file_ids<T>(uid: u32, gid: u32, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    const KEEP: libc::c_ulong = 0x4; // SECBIT_NO_SETUID_FIXUP
+    // SAFETY: all three take numbers only.
+    let bits = check(libc::c_long::from(unsafe { libc::prctl(libc::PR_GET_SECUREBITS) }))? as libc::c_ulong;
+    let set_bits = |bits: libc::c_ulong| {
+        // SAFETY: as above.
+        check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }))
+    };
+    // SAFETY: as above; both say what was before.
+    let set_ids = |uid: u32, gid: u32| unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    set_bits(bits | KEEP)?;
+    let before = set_ids(uid, gid);
+    let done = act();
+    set_ids(before.1 as u32, before.0 as u32);
+    set_bits(bits)?;
+    done
+}
+
 /// Loads a classic BPF program as this process's system call filter (`seccomp(2)`).
 pub fn load_seccomp(program: &[[u8; 8]], flags: u64) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;

@@ -10,8 +10,9 @@ use std::{
 };
 
 use oci::spec::{Spec, Status};
+use rustix::io::Errno;
 
-use super::{Context, log, relay};
+use super::{Context, log, notify, relay};
 use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
@@ -40,17 +41,21 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
+    let notify = notify::Notify::open(&made.container.directory)?;
     made.born.start()?;
     let container = made.container.record.hooks.poststart.clone();
     if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
         log(&context.global, "warning", &error.to_string());
     }
     if detached {
+        if let Some(notify) = notify {
+            notify.pass_on(&made.container)?;
+        }
         made.keep();
         return Ok(0);
     }
     let code = match relay {
-        Some(relay) => relay.serve(&made.born)?,
+        Some(relay) => relay.serve(&made.born, notify)?,
         None => launch::wait(&made.born)?,
     };
     if context.call.has("keep") {
@@ -114,21 +119,20 @@ impl Drop for Undo {
 
 fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let call = &context.call;
-    if call.has("no-pivot") {
-        let why = "a moved root can be left by a process with CAP_SYS_CHROOT";
-        return Err(Error::new(format!("--no-pivot: not supported: {why}")));
-    }
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
-    let request = Request {
+    let mut request = Request {
         id: call.id().to_owned(),
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
-    let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    notify::show(&mut spec, &context.global.root.join(&request.id));
+    hand_listeners_on(&mut spec, &mut request)?;
     let host = host()?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
@@ -140,6 +144,23 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         }
     }
     Ok((spec, plan, request))
+}
+
+/// `sd_listen_fds(3)`: sockets that were handed to this process are the container's, as under runc. They come before
+/// those of `--preserve-fds`; each of them must be open, or the container would be given whatever is opened next.
+fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id())
+        && let (Some(count @ 1..), Some(process)) = (number("LISTEN_FDS"), &mut spec.process)
+    {
+        process.env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        request.preserve_fds = request.preserve_fds.saturating_add(count);
+    }
+    for fd in 3..request.preserve_fds.saturating_add(3) {
+        fs::symlink_metadata(format!("/proc/self/fd/{fd}"))
+            .during(|| format!("--preserve-fds: descriptor {fd} is to be handed on"))?;
+    }
+    Ok(())
 }
 
 /// What plans depend on.
@@ -158,14 +179,19 @@ pub(super) fn host() -> Result<Host> {
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (spec, plan, request) = compute(context)?;
+    let (mut spec, mut plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
     let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
+    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    if let Err(error) = context.recorder.run(&plan.cgroups.actions, cgroup::Action::run) {
+        plan = without_groups(context, &mut spec, &request, error)?;
+        let _ = cgroup::remove(&std::mem::take(&mut undo.places));
+    }
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
@@ -196,6 +222,29 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         return Err(error);
     }
     Ok(Made { container, born, undo })
+}
+
+/// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
+/// who may not make groups may not make devices.
+fn without_groups(context: &Context, spec: &mut Spec, request: &Request, error: Error) -> Result<Plan> {
+    let refused = [Errno::ACCESS, Errno::PERM, Errno::ROFS].map(|errno| Some(errno.raw_os_error()));
+    let allowed = context.global.rootless.unwrap_or_else(|| !is_host_root());
+    if !allowed || !refused.contains(&error.errno) {
+        return Err(error);
+    }
+    if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.devices.clear();
+    }
+    log(&context.global, "warning", &format!("without control groups: {error}"));
+    let host = Host { cgroups: Vec::new(), ..host()? };
+    plan::plan(spec, &host, request)
+}
+
+/// Root, and in no user namespace: only there are all ids mapped to themselves.
+fn is_host_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    rustix::process::geteuid().is_root() && whole
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -246,7 +295,8 @@ fn finish(context: &mut Context, container: &mut Container, born: &Born) -> Resu
 /// The socket is bound through a descriptor of its directory: a path may be longer than an address.
 fn listen(container: &Container) -> Result<UnixListener> {
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    UnixListener::bind(super::start::short(directory.as_fd())).during(|| "make the start socket")
+    UnixListener::bind(super::start::short(directory.as_fd(), "start.sock"))
+        .during(|| "make the start socket")
 }
 
 fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<OwnedFd>> {

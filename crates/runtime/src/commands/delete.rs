@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{Context, log};
 use crate::{
     cgroup,
-    container::{Container, check_id},
+    container::{Container, Making, check_id},
     error::{During, Error, Result},
     hooks,
     record::Description,
@@ -42,6 +42,7 @@ fn abandoned(context: &Context, force: bool, error: Error) -> Result<u8> {
     check_id(context.call.id())?;
     let directory = context.global.root.join(context.call.id());
     if directory.exists() && !directory.join("state.json").exists() {
+        cgroup::remove(&Making::abandoned(&directory)?)?;
         fs::remove_dir_all(&directory).during(|| format!("remove {}", directory.display()))?;
         return Ok(0);
     }

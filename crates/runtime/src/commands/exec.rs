@@ -65,7 +65,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     }
     let relay = relay::Relay::begin(terminal)?;
     born.start()?;
-    relay.serve(&born).map(|code| code as u8)
+    relay.serve(&born, None).map(|code| code as u8)
 }
 
 /// Our end of a terminal that we relay, and the child's console socket.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci::{Mount, spec::Spec};
+use oci::{IdMap, Mount, spec::Spec};
 
 use super::{Host, Join, Namespaces, Plan, Request, identity};
 use crate::{
@@ -25,7 +25,8 @@ pub(super) fn plan(
     let process = spec.process.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
     let mut steps = world(plan, spec, request, namespaces, joins);
-    root_file_system(plan, &mut steps, spec, namespaces, request)?;
+    let label = mount_label(spec, host)?;
+    root_file_system(plan, &mut steps, spec, namespaces, request, label.as_deref())?;
     if process.terminal {
         steps.push(Step::OpenTerminal { size: process.console_size, uid: process.user.uid, console: true });
     }
@@ -40,9 +41,15 @@ pub(super) fn plan(
         steps.push(Step::Hooks { kind: "createContainer", hooks: hooks.create_container });
     }
     steps.extend(linux.readonly_paths.iter().map(|path| Step::ReadonlyPath(path.into())));
-    steps.extend(linux.masked_paths.iter().map(|path| Step::MaskPath(path.into())));
+    let masked = linux.masked_paths.iter();
+    steps.extend(masked.map(|path| Step::MaskPath { path: path.into(), label: label.clone() }));
     steps.push(Step::MakeDirectory(PathBuf::from(&process.cwd)));
-    steps.push(Step::PivotRoot);
+    steps.push(if request.no_pivot { Step::MoveRoot } else { Step::PivotRoot });
+    // Not before: pivot_root(2) takes no shared mount.
+    let (word, (kind, recursive)) = root_propagation(spec)?;
+    if matches!(kind, propagation::SHARED | propagation::UNBINDABLE) || word == "slave" {
+        steps.push(Step::RootPropagation(word.to_owned(), kind, recursive));
+    }
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
@@ -84,10 +91,24 @@ fn world(
     if namespaces.creates("net") {
         steps.push(Step::LoopbackUp);
     }
+    if !plan.net_devices.is_empty() {
+        steps.push(Step::AwaitNetDevices);
+    }
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     steps.extend(given(&spec.hostname).map(Step::Hostname));
     steps.extend(given(&spec.domainname).map(Step::Domainname));
     steps
+}
+
+/// The label of file systems that the runtime makes.
+fn mount_label(spec: &Spec, host: &Host) -> Result<Option<String>> {
+    let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.clone());
+    let label = label.filter(|label| !label.is_empty());
+    // As with runc, where the kernel refuses the option.
+    if label.is_some() && !host.modules.iter().any(|module| module == "selinux") {
+        return Err(Error::new("linux.mountLabel: SELinux is not in force"));
+    }
+    Ok(label)
 }
 
 fn root_file_system(
@@ -96,19 +117,20 @@ fn root_file_system(
     spec: &Spec,
     namespaces: &Namespaces,
     request: &Request,
+    label: Option<&str>,
 ) -> Result<()> {
-    let linux = spec.linux.clone().unwrap_or_default();
-    let word = linux.rootfs_propagation.as_deref().unwrap_or("rslave");
-    let kind = options::propagation_kind(word)
-        .ok_or_else(|| Error::new(format!("linux.rootfsPropagation: {word:?} is no propagation kind")))?;
+    let (_, kind) = root_propagation(spec)?;
     // What the container mounts must never appear on the host by accident; that the host's mounts are seen by the
     // container is for the spec to say.
     let from_host = if kind.0 == propagation::PRIVATE { propagation::PRIVATE } else { propagation::SLAVE };
     let root = spec.root.clone().unwrap_or_default();
     steps.push(Step::Root { path: request.bundle.join(root.path), from_host });
+    let world = World { plan, namespaces, request, label, peers: kind.0 == propagation::SHARED };
     let mut later = Vec::new();
-    for mount in &spec.mounts {
-        let (step, readonly) = mounting(plan, mount, request)?;
+    for (number, mount) in spec.mounts.iter().enumerate() {
+        let planned = world.mounting(number, mount);
+        let (step, readonly) =
+            planned.map_err(|error| error.during(format!("mounts[{number}] on {}", mount.destination)))?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }
@@ -123,10 +145,15 @@ fn root_file_system(
         steps.push(Step::DeviceLinks);
     }
     steps.extend(later);
-    if matches!(kind.0, propagation::SHARED | propagation::UNBINDABLE) || word == "slave" {
-        steps.push(Step::RootPropagation(word.to_owned(), kind.0, kind.1));
-    }
     Ok(())
+}
+
+fn root_propagation(spec: &Spec) -> Result<(&str, (u64, bool))> {
+    let word = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
+    let word = word.filter(|word| !word.is_empty()).unwrap_or("rslave");
+    let kind = options::propagation_kind(word)
+        .ok_or_else(|| Error::new(format!("linux.rootfsPropagation: {word:?} is no propagation kind")))?;
+    Ok((word, kind))
 }
 
 fn is_bind(mount: &Mount) -> bool {
@@ -134,48 +161,102 @@ fn is_bind(mount: &Mount) -> bool {
         || mount.options.iter().any(|word| word == "bind" || word == "rbind")
 }
 
-/// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
-fn mounting(plan: &Plan, mount: &Mount, request: &Request) -> Result<(Step, Option<PathBuf>)> {
-    let destination = PathBuf::from(&mount.destination);
-    let mut options = options::parse(mount.options.iter().map(String::as_str))
-        .map_err(|error| error.during(format!("mount on {}", mount.destination)))?;
-    let kind = mount.kind.clone().unwrap_or_default();
-    options.bind |= kind == "bind";
-    if kind == "cgroup" || kind == "cgroup2" {
-        let places = plan.cgroups.places.clone();
-        return Ok((Step::MountGroups { destination, places, options }, None));
-    }
-    let source = mount.source.clone().unwrap_or_else(|| kind.clone());
-    if options.bind {
-        check_bind(&options, &mount.destination)?;
-        let source = request.bundle.join(source);
-        let maps = (mount.uid_mappings.clone(), mount.gid_mappings.clone());
-        if options.id_map.is_some() || !maps.0.is_empty() || !maps.1.is_empty() {
-            return Err(Error::new(format!(
-                "mount on {}: id-mapped mounts are not supported",
-                mount.destination
-            )));
-        }
-        return Ok((
-            Step::Bind(Mounting { kind, source: source.display().to_string(), destination, options }),
-            None,
-        ));
-    }
-    if kind.is_empty() {
-        return Err(Error::new(format!("mount on {}: has neither a type nor `bind`", mount.destination)));
-    }
-    let readonly = kind == "tmpfs" && options.mount.set & attr::RDONLY != 0;
-    if readonly {
-        options.mount.set &= !attr::RDONLY;
-    }
-    let later = readonly.then(|| destination.clone());
-    Ok((Step::Mount(Mounting { kind, source, destination, options }), later))
+/// What a mount's step depends on beside the mount.
+struct World<'w> {
+    plan: &'w Plan,
+    namespaces: &'w Namespaces,
+    request: &'w Request,
+    label: Option<&'w str>,
+    /// Mounts may spread to the host where the spec asks for it.
+    peers: bool,
 }
 
-fn check_bind(options: &Options, destination: &str) -> Result<()> {
+impl World<'_> {
+    /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
+    fn mounting(&self, number: usize, mount: &Mount) -> Result<(Step, Option<PathBuf>)> {
+        let destination = PathBuf::from(&mount.destination);
+        let mut options = options::parse(mount.options.iter().map(String::as_str))?;
+        let kind = mount.kind.clone().unwrap_or_default();
+        options.bind |= kind == "bind";
+        if options.copy_up && (kind != "tmpfs" || options.bind) {
+            return Err(Error::new("tmpcopyup: is for a tmpfs"));
+        }
+        let id_map = id_map(mount, &options, self.namespaces)?;
+        let source = mount.source.clone().filter(|source| !source.is_empty()).unwrap_or_else(|| kind.clone());
+        let mounting = Mounting { number, kind, source, destination, options, id_map, ..Mounting::default() };
+        if mounting.options.remount {
+            no_data(&mounting.options)?;
+            return Ok((Step::Remount(mounting), None));
+        }
+        if mounting.options.bind {
+            return self.bind(mounting).map(|step| (step, None));
+        }
+        self.new_file_system(mounting)
+    }
+
+    fn bind(&self, mut mounting: Mounting) -> Result<Step> {
+        no_data(&mounting.options)?;
+        let source = self.request.bundle.join(&mounting.source);
+        let source = source.to_str().ok_or_else(|| Error::new("its source is not UTF-8"))?;
+        source.clone_into(&mut mounting.source);
+        let spreads = |kind: &(u64, bool)| kind.0 == propagation::SHARED;
+        mounting.peers = self.peers && mounting.options.propagation.iter().any(spreads);
+        mounting.by_parent = mounting.peers || mounting.id_map.is_some();
+        Ok(Step::Bind(mounting))
+    }
+
+    fn new_file_system(&self, mut mounting: Mounting) -> Result<(Step, Option<PathBuf>)> {
+        let Mounting { kind, options, destination, id_map, .. } = &mut mounting;
+        if kind.is_empty() {
+            return Err(Error::new("has neither a type nor `bind`"));
+        }
+        if id_map.is_some() {
+            return Err(Error::new(format!("id-mapped mounts are for bind mounts; this is a {kind}")));
+        }
+        options.close_tree();
+        // Neither takes a label (selinux(8)); nor does cgroupfs, whose files have their own.
+        if let Some(label) = self.label
+            && !["proc", "sysfs"].contains(&kind.as_str())
+        {
+            options.data.push(("context".to_owned(), Some(label.to_owned())));
+        }
+        if kind == "cgroup" || kind == "cgroup2" {
+            let places = self.plan.cgroups.places.clone();
+            let (destination, options) = (destination.clone(), options.clone());
+            return Ok((Step::MountGroups { destination, places, options }, None));
+        }
+        let readonly = kind == "tmpfs" && options.mount.set & attr::RDONLY != 0;
+        if readonly {
+            options.mount.set &= !attr::RDONLY;
+        }
+        let later = readonly.then(|| destination.clone());
+        let namespace = OF_NAMESPACES.iter().find(|(name, _)| name == kind);
+        mounting.shared = namespace.is_some_and(|(_, namespace)| !self.namespaces.creates(namespace));
+        Ok((Step::Mount(mounting), later))
+    }
+}
+
+/// File systems that show a namespace, and which.
+const OF_NAMESPACES: [(&str, &str); 3] = [("proc", "pid"), ("sysfs", "net"), ("mqueue", "ipc")];
+
+/// The id map of a mount; an empty one is the container's own.
+fn id_map(mount: &Mount, options: &Options, namespaces: &Namespaces) -> Result<Option<IdMap>> {
+    let map = IdMap { uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() };
+    match (map.uids.is_empty(), map.gids.is_empty()) {
+        (true, true) if options.id_map.is_none() => Ok(None),
+        (true, true) if !namespaces.is_private("user") => {
+            Err(Error::new("idmap: needs uidMappings and gidMappings, or a user namespace to take them from"))
+        }
+        (true, true) | (false, false) => Ok(Some(map)),
+        _ => Err(Error::new("uidMappings and gidMappings: both are needed, or none")),
+    }
+}
+
+/// Only a file system takes other words than the known ones.
+fn no_data(options: &Options) -> Result<()> {
     match options.data.first() {
         Some((word, _)) => {
-            Err(Error::new(format!("bind mount on {destination}: option {word:?} is not known")))
+            Err(Error::new(format!("option {word:?} is not known for a bind mount or remount")))
         }
         None => Ok(()),
     }

@@ -1,12 +1,16 @@
 //! The steps of a container's own process: what each is ([`Describe`]) and who does it ([`Step::run`]).
 
+mod copy_up;
 mod devices;
+mod hiding;
 mod identity;
 mod mounting;
 mod program;
+mod root;
 mod terminal;
 mod world;
 
+pub(crate) use mounting::{change, copy_path};
 pub(crate) use world::join;
 
 use std::{
@@ -15,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci::spec::{ConsoleSize, Hook, State};
+use oci::{
+    IdMap,
+    spec::{ConsoleSize, Hook, State},
+};
 use rustix::process::Resource;
 use sys::Root;
 
@@ -32,8 +39,10 @@ use crate::{
 };
 
 /// A mount as a step needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Mounting {
+    /// Its place in the spec's list.
+    pub number: usize,
     /// File system type.
     pub kind: String,
     /// Device, directory, or a word.
@@ -42,6 +51,14 @@ pub struct Mounting {
     pub destination: PathBuf,
     /// Sorted.
     pub options: Options,
+    /// The runtime's own half must copy the source.
+    pub by_parent: bool,
+    /// And it stays a peer of the host's mounts.
+    pub peers: bool,
+    /// How ids are mapped on it; empty means as in the container.
+    pub id_map: Option<IdMap>,
+    /// The namespace that it shows is not the container's own.
+    pub shared: bool,
 }
 
 /// A device node.
@@ -90,6 +107,7 @@ pub enum Step {
     Root { path: PathBuf, from_host: u64 },
     Mount(Mounting),
     Bind(Mounting),
+    Remount(Mounting),
     MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
     ReadonlyMount(PathBuf),
     MakeDevice(Device),
@@ -98,12 +116,14 @@ pub enum Step {
     RootPropagation(String, u64, bool),
     OpenTerminal { size: Option<ConsoleSize>, uid: u32, console: bool },
     Sysctl { key: String, value: String },
+    AwaitNetDevices,
     AwaitHooks,
     Hooks { kind: &'static str, hooks: Vec<Hook> },
     ReadonlyPath(PathBuf),
-    MaskPath(PathBuf),
+    MaskPath { path: PathBuf, label: Option<String> },
     MakeDirectory(PathBuf),
     PivotRoot,
+    MoveRoot,
     ReadonlyRoot,
     Personality(u64),
     Limit(Limit),
@@ -134,6 +154,8 @@ pub struct Child<'p> {
     pub proc: Option<OwnedFd>,
     /// The one empty read-only directory under which directories are hidden.
     pub empty: Option<OwnedFd>,
+    /// The null device under which files are hidden.
+    pub null: Option<OwnedFd>,
     /// Where a terminal's other end is sent.
     pub console: Option<OwnedFd>,
     /// The container to join, and which namespaces of it.
@@ -179,7 +201,11 @@ impl Describe for Step {
                 .with("options", m.options.words()),
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
-                .with("options", m.options.words()),
+                .with("options", m.options.words())
+                .with("ids", m.id_map.as_ref().map(shown_map).unwrap_or_default()),
+            Step::Remount(m) => {
+                new(format!("remount {}", shown(&m.destination))).with("options", m.options.words())
+            }
             Step::MountGroups { destination, options, .. } => {
                 new(format!("mount cgroups on {}", shown(destination))).with("options", options.words())
             }
@@ -190,13 +216,26 @@ impl Describe for Step {
             Step::OpenTerminal { size, .. } => new("open a terminal".into())
                 .with("size", size.map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default()),
             Step::Sysctl { key, value } => new(format!("set sysctl {key}")).with("value", value),
+            Step::AwaitNetDevices => new("await network devices".into()),
             Step::AwaitHooks => new("await prestart and createRuntime hooks".into()),
             Step::Hooks { kind, hooks } => new(format!("run {kind} hooks")).with("count", hooks.len()),
             Step::ReadonlyPath(path) => new(format!("make {} read-only", shown(path))),
-            Step::MaskPath(path) => new(format!("mask {}", shown(path))),
+            Step::MaskPath { path, .. } => new(format!("mask {}", shown(path))),
             other => other.describe_identity(),
         }
     }
+}
+
+/// Uids and gids as `inside:outside:count`.
+fn shown_map(map: &IdMap) -> String {
+    let lines = |lines: &[oci::IdMapping]| {
+        let all = lines.iter().map(|line| format!("{}:{}:{}", line.container, line.host, line.size));
+        all.collect::<Vec<_>>().join(",")
+    };
+    if map.is_identity() {
+        return "as in the container".to_owned();
+    }
+    format!("{} {}", lines(&map.uids), lines(&map.gids))
 }
 
 fn describe_device(step: &Step, device: &Device) -> Description {
@@ -214,6 +253,7 @@ impl Step {
         match self {
             Step::MakeDirectory(path) => new(format!("make directory {}", shown(path))),
             Step::PivotRoot => new("pivot_root".into()),
+            Step::MoveRoot => new("move the root to / and chroot".into()),
             Step::ReadonlyRoot => new("make / read-only".into()),
             Step::Personality(value) => new(format!("set personality {value:#x}")),
             Step::Limit(limit) => {
@@ -251,6 +291,7 @@ impl Step {
             Step::Join(join) => world::join(join),
             Step::JoinContainer => world::join_container(child),
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
+            Step::AwaitNetDevices => child.channel.ask("network devices"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
             Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
@@ -263,26 +304,26 @@ impl Step {
             Step::Domainname(name) => {
                 rustix::system::setdomainname(name.as_bytes()).during(|| format!("set domainname {name:?}"))
             }
-            Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
+            Step::Root { path, from_host } => root::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
-            Step::Bind(mount) => mounting::bind(child.root()?, mount),
+            Step::Bind(mount) => mounting::bind(child, mount),
+            Step::Remount(mount) => mounting::remount(child.root()?, mount),
             Step::MountGroups { destination, places, options } => {
                 mounting::groups(child.root()?, destination, places, options)
             }
-            Step::ReadonlyMount(path) => mounting::readonly_mount(child.root()?, path),
+            Step::ReadonlyMount(path) => hiding::readonly_mount(child.root()?, path),
             Step::MakeDevice(device) => devices::make(child.root()?, device),
             Step::BindDevice(device) => devices::bind(child.root()?, device),
             Step::DeviceLinks => devices::links(child.root()?),
-            Step::RootPropagation(_, kind, recursive) => {
-                mounting::propagate(child.root()?, *kind, *recursive)
-            }
+            Step::RootPropagation(_, kind, recursive) => root::propagate(*kind, *recursive),
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
             Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &child.state),
-            Step::ReadonlyPath(path) => mounting::readonly_path(child.root()?, path),
-            Step::MaskPath(path) => mounting::mask(child, path),
-            Step::MakeDirectory(path) => mounting::make_directory(child.root()?, path),
-            Step::PivotRoot => mounting::pivot(child),
-            Step::ReadonlyRoot => mounting::readonly_root(),
+            Step::ReadonlyPath(path) => hiding::readonly_path(child.root()?, path),
+            Step::MaskPath { path, label } => hiding::mask(child, path, label.as_deref()),
+            Step::MakeDirectory(path) => root::make_directory(child.root()?, path),
+            Step::PivotRoot => root::pivot(child),
+            Step::MoveRoot => root::move_to_slash(child),
+            Step::ReadonlyRoot => root::readonly_root(),
             other => other.run_identity(child),
         }
     }

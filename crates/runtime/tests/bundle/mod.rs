@@ -24,6 +24,16 @@ pub fn is_ours() -> bool {
     std::env::var_os("RUNTIME").is_none()
 }
 
+/// Asks again and again until the answer is `true`.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
 /// A bundle and a container id; both are gone when it is dropped.
 pub struct Bundle {
     directory: tempfile::TempDir,
