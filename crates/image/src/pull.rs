@@ -189,9 +189,6 @@ fn fetch(
     image.names = names;
     let pin = Arc::new(Pin::new(shared, catalog::blobs_of(&image).cloned().collect()));
     let layers = &image.layers;
-    for layer in layers {
-        unpack.step(layer, Step::Known);
-    }
     all_layers(shared, client, layers, how.at_once.max(1), unpack)?;
     // The documents come last: what names the layers is there only when they are.
     let staging = shared.blobs.stage()?;
@@ -214,15 +211,27 @@ fn all_layers(
     unpack: &dyn Unpack,
 ) -> Result<(), Error> {
     let chain: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let all = layers.iter().enumerate().map(|(at, layer)| One {
+        shared,
+        client,
+        layer,
+        chain: &chain[..=at],
+        unpack,
+    });
+    let mut missing = Vec::new();
+    for one in all {
+        let here = one.is_here();
+        one.step(if here { Step::Exists } else { Step::Known });
+        if !here {
+            missing.push(one);
+        }
+    }
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let worker = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(layer) = layers.get(at) else { return };
-            let one = One { shared, client, layer, chain: &chain[..=at], unpack };
+        while let Some(one) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = one.bring() {
-                next.store(layers.len(), Ordering::Relaxed);
+                next.store(missing.len(), Ordering::Relaxed);
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 client.stop();
                 return;
@@ -230,7 +239,7 @@ fn all_layers(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..at_once.min(layers.len()) {
+        for _ in 0..at_once.min(missing.len()) {
             scope.spawn(worker);
         }
     });
@@ -249,6 +258,11 @@ struct One<'a> {
 impl One<'_> {
     fn step(&self, step: Step) {
         self.unpack.step(self.layer, step);
+    }
+
+    /// Stored and unpacked; it costs nothing then.
+    fn is_here(&self) -> bool {
+        self.shared.blobs.has(&self.layer.blob) && self.unpack.has(self.chain)
     }
 
     fn bring(&self) -> Result<(), Error> {
