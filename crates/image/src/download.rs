@@ -9,7 +9,11 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,7 +37,11 @@ enum Piece {
 }
 
 /// The writing side of a bounded stream between two threads.
-pub(crate) struct Feed(SyncSender<Piece>);
+pub(crate) struct Feed {
+    pieces: SyncSender<Piece>,
+    /// What waits in between is of no use any more: a stream that breaks off ends at once.
+    broken: Arc<AtomicBool>,
+}
 
 /// The reading side; a stream that ends without [`Feed::end`] is an error.
 pub(crate) struct Stream {
@@ -41,23 +49,33 @@ pub(crate) struct Stream {
     piece: Vec<u8>,
     at: usize,
     ended: bool,
+    broken: Arc<AtomicBool>,
 }
 
 pub(crate) fn stream() -> (Feed, Stream) {
     let (sender, pieces) = sync_channel(DEPTH);
-    (Feed(sender), Stream { pieces, piece: Vec::new(), at: 0, ended: false })
+    let broken = Arc::new(AtomicBool::new(false));
+    let feed = Feed { pieces: sender, broken: broken.clone() };
+    (feed, Stream { pieces, piece: Vec::new(), at: 0, ended: false, broken })
 }
 
 impl Feed {
     /// Fails when nobody reads any more.
     pub(crate) fn bytes(&self, bytes: Vec<u8>) -> io::Result<()> {
-        self.0.send(Piece::Bytes(bytes)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.pieces.send(Piece::Bytes(bytes)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// What came was whole and good.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(mut self) {
         // A reader that has gone does not need it.
-        let _ = self.0.send(Piece::End);
+        let _ = self.pieces.send(Piece::End);
+        self.broken = Arc::default();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.broken.store(true, Ordering::Relaxed);
     }
 }
 
@@ -67,10 +85,14 @@ impl Read for Stream {
             if self.ended || buffer.is_empty() {
                 return Ok(0);
             }
+            let broke_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the stream broke off");
+            if self.broken.load(Ordering::Relaxed) {
+                return Err(broke_off());
+            }
             match self.pieces.recv() {
                 Ok(Piece::Bytes(bytes)) => (self.piece, self.at) = (bytes, 0),
                 Ok(Piece::End) => self.ended = true,
-                Err(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream broke off")),
+                Err(_) => return Err(broke_off()),
             }
         }
         let length = buffer.len().min(self.piece.len() - self.at);
