@@ -93,7 +93,10 @@ fn podman_and_buildah_read_it() {
     assert_eq!(format!("sha256:{}", found.trim()), id, "buildah");
     // And back again.
     let back = engine.place.dir.join("back.tar");
-    run("buildah", &["push", "--quiet", found.trim(), &format!("oci-archive:{}:localhost/made:3", back.display())]);
+    run(
+        "buildah",
+        &["push", "--quiet", found.trim(), &format!("oci-archive:{}:localhost/made:3", back.display())],
+    );
     let c = engine.client(Program::Knarr);
     c.run(&format!("load -i {}", back.display())).ok().out_has("localhost/made:3");
     c.run("run --rm localhost/made:3 cat /again").ok().out("made\n");

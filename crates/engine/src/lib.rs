@@ -27,6 +27,8 @@ mod names;
 mod networks;
 mod open;
 mod ports;
+mod pull;
+mod push;
 mod recorder;
 mod registry;
 mod remove;
@@ -47,14 +49,17 @@ mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ::registry::{Cancel, Config as RegistryHosts, Credentials};
 pub use commit::Commit;
 pub use config::Config;
 pub use diff::Export;
 pub use error::{Error, Kind, Result};
-pub use image::{Format, Image, Import, Outgoing};
+pub use image::{Format, Image, Import, Outgoing, PushStep, Pushed, Step};
 pub use network::Subnet;
 pub use networks::{Network, NewNetwork};
 pub use ports::exposed as exposed_port;
+pub use pull::{Progress, Pull, Pulled};
+pub use push::{Push, PushProgress, Remote};
 pub use snapshot::{Change, ChangeKind, Choice as Storage, parse_size};
 pub use state::{LastRun, State};
 pub use types::*;
