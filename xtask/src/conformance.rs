@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Test programs that ask a runtime for what any runtime does.
-const SUITES: [&str; 13] = [
+const SUITES: [&str; 14] = [
     "conformance",
     "exec",
     "lifecycle",
@@ -29,6 +29,7 @@ const SUITES: [&str; 13] = [
     "process",
     "process_exec",
     "process_hooks",
+    "rootless",
     "world",
 ];
 

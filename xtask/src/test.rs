@@ -71,7 +71,8 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
 /// Installs what is missing, and only that.
 pub(crate) fn install() -> Result<()> {
     if !installed("apt-get") || !installed("dpkg-query") {
-        let list = PACKAGES.iter().map(|(name, why)| format!("  {name:<15} {why}")).collect::<Vec<_>>().join("\n");
+        let list =
+            PACKAGES.iter().map(|(name, why)| format!("  {name:<15} {why}")).collect::<Vec<_>>().join("\n");
         return Err(Unfit(format!("the tests want a Debian with apt, for these packages:\n{list}")).into());
     }
     let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !has_package(name)).collect();

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     io::Write,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
     },
 };
@@ -12,7 +12,9 @@ use std::{
 use oci::spec::{Hooks, State};
 use rustix::{
     fs::Mode,
-    process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_parent_process_death_signal, waitid,
+    },
 };
 use trace::Room;
 
@@ -173,8 +175,13 @@ pub fn end(born: &Born) {
 
 /// Waits for a process: its exit code, or 128 and the signal that ended it.
 pub fn wait(born: &Born) -> Result<i32> {
+    wait_for(born.pidfd.as_fd())
+}
+
+/// The same for any child.
+pub fn wait_for(pidfd: BorrowedFd<'_>) -> Result<i32> {
     loop {
-        match waitid(WaitId::PidFd(born.pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::refused("wait for the container's process", &error.into())),
             Ok(None) => return Err(Error::new("wait for the container's process: nothing there")),
@@ -187,6 +194,14 @@ pub fn wait(born: &Born) -> Result<i32> {
 }
 
 impl Born {
+    /// A child that runs already.
+    pub fn adopt(pid: i32) -> Result<Self> {
+        let raw = Pid::from_raw(pid).ok_or_else(|| Error::new("0 is no process"))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).during(|| format!("open process {pid}"))?;
+        let (channel, _) = Channel::pair()?;
+        Ok(Self { pid, pidfd, channel, moved: RefCell::default() })
+    }
+
     /// Lets it become its program; fails if that fails.
     pub fn start(&mut self) -> Result<()> {
         self.channel.say(&true)?;

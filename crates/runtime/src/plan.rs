@@ -231,12 +231,12 @@ impl fmt::Display for Plan {
         for action in &self.cgroups.actions {
             writeln!(f, "  {}", action.describe())?;
         }
+        for action in &self.rdt.actions {
+            writeln!(f, "  {}", action.describe())?;
+        }
         for (name, device) in &self.net_devices {
             let inside = device.name.as_deref().unwrap_or(name);
             writeln!(f, "  move network device {name} into the container as {inside}")?;
-        }
-        for action in &self.rdt.actions {
-            writeln!(f, "  {}", action.describe())?;
         }
         for join in &self.parent_joins {
             let who = if self.through_proxy { "in a child that clones" } else { "until cloned" };

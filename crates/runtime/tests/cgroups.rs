@@ -272,16 +272,19 @@ fn a_user_gets_the_group_of_his_container() {
     assert_eq!(lines[lines.len() - 3..], ["1234", "1234", "0"], "{printed}");
 }
 
-/// A user may make no groups here: a container without limits has none, one with limits is refused.
+/// A user may make no groups here: a container without limits has none, one with limits, or with a group by name, is
+/// refused.
 #[test]
 fn without_the_right_to_make_groups() {
     if !is_ours() {
         return eprintln!("skipped: Debian's runc takes a read-only file system for an error");
     }
-    let run = |resources: serde_json::Value| {
+    let run = |resources: serde_json::Value, by_name: bool| {
         let mut bundle = Bundle::sh("cat /proc/self/cgroup");
+        if !by_name {
+            bundle.spec["linux"]["cgroupsPath"].take();
+        }
         bundle.spec["linux"]["resources"] = resources;
-        bundle.spec["linux"]["cgroupsPath"] = serde_json::Value::Null;
         bundle.spec["mounts"] = json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]);
         bundle.spec["linux"]["namespaces"] =
             json!(["pid", "ipc", "uts", "mount", "user", "network"].map(|kind| json!({ "type": kind })));
@@ -300,10 +303,17 @@ fn without_the_right_to_make_groups() {
         bundle.assert_gone();
         said
     };
-    let said = run(json!({ "devices": [{ "allow": false, "access": "rwm" }] }));
+    let devices = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    let said = run(devices.clone(), false);
     assert!(said.code == 0 && !said.out.contains("knarr-test"), "{}{}", said.out, said.err);
-    let said = run(json!({ "pids": { "limit": 5 } }));
-    assert!(said.code != 0 && said.err.contains("may make no groups"), "{}{}", said.out, said.err);
+    for said in [run(devices, true), run(json!({ "pids": { "limit": 5 } }), false)] {
+        assert!(
+            said.code != 0 && (said.err.contains("make cgroup") || said.err.contains("make no groups")),
+            "{}{}",
+            said.out,
+            said.err
+        );
+    }
 }
 
 #[test]

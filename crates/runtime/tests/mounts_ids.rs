@@ -109,7 +109,7 @@ fn the_map_is_for_one_mount_or_for_all_below() {
     mapped(&mut bundle, "host", "/all", &["rbind", "ridmap"], &map(0, 7, 1));
     fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
     let script = format!(
-        "set -e; cd {0}; mkdir host; mount -t tmpfs t host; mkdir host/inner; mount -t tmpfs t host/inner
+        "set -e; cd {0}; mkdir -p host/inner below; mount --bind host host; mount --bind below host/inner
         {1} --root {0}/state run -b {0} {2}",
         bundle.path().display(),
         runtime(),

@@ -86,7 +86,13 @@ impl Rootless {
     }
 
     fn program(&self) -> PathBuf {
-        if is_ours() { self.bundle.path().join("runtime") } else { PathBuf::from(runtime()) }
+        if is_ours() {
+            return self.bundle.path().join("runtime");
+        }
+        // By its path: some are called without any PATH.
+        let named = PathBuf::from(runtime());
+        let found = ["/usr/sbin", "/usr/bin"].map(|directory| PathBuf::from(directory).join(&named));
+        found.into_iter().find(|path| path.exists()).unwrap_or(named)
     }
 
     /// `runtime words…` as the user.

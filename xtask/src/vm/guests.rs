@@ -39,7 +39,7 @@ pub(super) const GUESTS: [Guest; 3] = [
         debian: false,
         kernel: "",
         memory: 1536,
-        patience: 400,
+        patience: 900,
         runs: &[runs("knarr-runtime", "*", &[]), runs("knarr-sys", "*", &[])],
     },
     Guest {
@@ -48,7 +48,7 @@ pub(super) const GUESTS: [Guest; 3] = [
         debian: false,
         kernel: "",
         memory: 1536,
-        patience: 300,
+        patience: 600,
         runs: &[
             runs("knarr-runtime", "exec", &[]),
             runs("knarr-runtime", "lifecycle", &[]),
@@ -61,7 +61,7 @@ pub(super) const GUESTS: [Guest; 3] = [
         debian: true,
         kernel: "apparmor=1 security=apparmor systemd.unified_cgroup_hierarchy=1 systemd.show_status=0",
         memory: 2048,
-        patience: 400,
+        patience: 900,
         runs: &[
             runs("knarr-runtime", "guest_*", &[]),
             runs("knarr-runtime", "cgroups_systemd", &[]),

@@ -31,7 +31,7 @@ use programs::{Program, Suite};
 use report::{Outcome, Report};
 
 /// Seconds for one test program.
-const PATIENCE: u32 = 240;
+const PATIENCE: u32 = 300;
 
 /// The product's programs.
 const PRODUCTS: [&str; 3] = ["knarr", "knarr-shim", "knarr-runtime"];

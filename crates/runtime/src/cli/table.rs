@@ -85,8 +85,6 @@ const EXEC: &[Flag] = &[
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
-    ("apparmor", None, true, "the AppArmor profile"),
-    ("process-label", None, true, "the SELinux label"),
     ("ignore-paused", None, false, "also in a paused container"),
     ("cgroup", None, true, "a control group below the container's, [CONTROLLER:]PATH"),
 ];
@@ -121,6 +119,31 @@ const UPDATE: &[Flag] = &[
     ("l3-cache-schema", None, true, "Intel RDT: share of the L3 cache"),
     ("mem-bw-schema", None, true, "Intel RDT: share of the memory's bandwidth"),
 ];
+const IMAGES: &[Flag] = &[
+    ("image-path", None, true, "directory of the saved processes (default: checkpoint)"),
+    ("work-path", None, true, "directory of CRIU's logs (default: that of the saved processes)"),
+    ("tcp-established", None, false, "with open TCP connections"),
+    ("ext-unix-sk", None, false, "with unix sockets that lead out"),
+    ("shell-job", None, false, "with a terminal of the caller's"),
+    ("file-locks", None, false, "with locks of files"),
+    ("manage-cgroups-mode", None, true, "ignore: groups are made from the bundle's config"),
+    ("empty-ns", None, true, "make this namespace without what was in it (network)"),
+    ("auto-dedup", None, false, "keep each page of memory once"),
+    ("lazy-pages", None, false, "not supported"),
+];
+const CHECKPOINT: &[Flag] = &[
+    ("leave-running", None, false, "let the container go on"),
+    ("pre-dump", None, false, "save memory alone, ahead of the checkpoint, and let the container go on"),
+    ("parent-path", None, true, "directory of an earlier pre-dump, relative to the image path"),
+    ("page-server", None, true, "not supported"),
+    ("status-fd", None, true, "not supported"),
+];
+const RESTORE: &[Flag] = &[
+    ("lsm-profile", None, true, "security label to restore with, TYPE:NAME"),
+    ("lsm-mount-context", None, true, "not supported"),
+    ("no-pivot", None, false, "move the root instead of pivoting; for a root on a ramdisk"),
+    ("no-subreaper", None, false, "do not become the reaper of orphans; this never does"),
+];
 const FORMAT: &[Flag] = &[("format", Some('f'), true, "table or json (default: table)")];
 const LIST: &[Flag] = &[("quiet", Some('q'), false, "only ids")];
 const KILL: &[Flag] = &[("all", Some('a'), false, "every process of the container")];
@@ -129,6 +152,20 @@ const SPEC: &[Flag] = &[("rootless", None, false, "for somebody who is not root"
 
 /// All of them.
 pub const COMMANDS: &[Command] = &[
+    command(
+        "checkpoint",
+        (1, 1),
+        "<container-id>",
+        &[IMAGES, CHECKPOINT],
+        "save a container's processes to files",
+    ),
+    command(
+        "restore",
+        (1, 1),
+        "<container-id>",
+        &[BUNDLE, PROCESS, DETACH, IMAGES, RESTORE],
+        "create a container from saved processes",
+    ),
     command("create", (1, 1), "<container-id>", &[BUNDLE, PROCESS, MAKE], "create a container"),
     command("delete", (1, 1), "<container-id>", &[DELETE], "delete what a container holds"),
     Command {

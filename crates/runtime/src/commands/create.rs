@@ -61,9 +61,7 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
         made.keep();
         return Ok(code as u8);
     }
-    let Made { container, undo, .. } = made;
-    undo.defuse();
-    super::delete::remove(&container, context)?;
+    made.delete(context)?;
     Ok(code as u8)
 }
 
@@ -75,6 +73,60 @@ pub(super) fn plan(context: &mut Context) -> Result<u8> {
     Ok(0)
 }
 
+/// A container that has everything but its processes.
+pub(super) struct Prepared {
+    pub(super) container: Container,
+    pub(super) spec: Spec,
+    plan: Plan,
+    undo: Undo,
+    _making: container::Making,
+    /// What systemd made is kept by its processes, until there are some by this.
+    _held: cgroup::Held,
+}
+
+/// Does all of `create` that comes before the process.
+pub(super) fn prepare(context: &mut Context) -> Result<Prepared> {
+    let (mut spec, mut plan, request) = compute(context)?;
+    let directory = container::reserve(&context.global.root, &request.id)?;
+    let mut undo = Undo {
+        directory: directory.clone(),
+        places: Vec::new(),
+        unit: None,
+        rdt: rdt::Places::default(),
+        armed: true,
+    };
+    notify::prepare(&directory)?;
+    refuse_used_groups(&plan)?;
+    let making = container::Making::begin(&directory, &plan.cgroups.places)?;
+    undo.places.clone_from(&plan.cgroups.places);
+    let rootless = context.global.rootless;
+    let held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
+    }
+    undo.rdt.clone_from(&plan.rdt.places);
+    context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
+    let container = Container { record: record(&spec, &request, &plan), directory };
+    keep_filter(&container, &plan)?;
+    Ok(Prepared { container, spec, plan, undo, _making: making, _held: held })
+}
+
+impl Prepared {
+    /// With the process that came to it.
+    pub(super) fn started(mut self, context: &mut Context, born: Born) -> Result<Made> {
+        let finished = finish(context, &mut self.container, &born);
+        let made = Made { container: self.container, born, undo: self.undo };
+        match finished {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.fail(context);
+                Err(error)
+            }
+        }
+    }
+}
+
 enum Mode {
     /// Waits at its socket.
     Created,
@@ -82,9 +134,9 @@ enum Mode {
     Run(Option<OwnedFd>),
 }
 
-struct Made {
-    container: Container,
-    born: Born,
+pub(super) struct Made {
+    pub(super) container: Container,
+    pub(super) born: Born,
     undo: Undo,
 }
 
@@ -108,8 +160,14 @@ impl Made {
         farewell(context, &self.container);
     }
 
-    fn keep(self) {
+    pub(super) fn keep(self) {
         self.undo.defuse();
+    }
+
+    /// Once its process has ended.
+    pub(super) fn delete(self, context: &mut Context) -> Result<()> {
+        self.undo.defuse();
+        super::delete::remove(&self.container, context)
     }
 }
 
@@ -186,43 +244,16 @@ fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (mut spec, mut plan, request) = compute(context)?;
+    let prepared = prepare(context)?;
+    let (container, spec, plan) = (&prepared.container, &prepared.spec, &prepared.plan);
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
-    let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo {
-        directory: directory.clone(),
-        places: Vec::new(),
-        unit: None,
-        rdt: rdt::Places::default(),
-        armed: true,
-    };
-    notify::prepare(&directory)?;
-    refuse_used_groups(&plan)?;
-    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
-    undo.places.clone_from(&plan.cgroups.places);
-    let rootless = context.global.rootless;
-    let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
-    undo.unit.clone_from(&plan.cgroups.unit);
-    if plan.cgroups.places.len() < undo.places.len() {
-        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
-    }
-    undo.rdt.clone_from(&plan.rdt.places);
-    context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
-    let mut container = Container { record: record(&spec, &request, &plan), directory };
-    let filter = plan.start.iter().find_map(|step| match step {
-        Step::Seccomp(program) => Some(program.to_bytes()),
-        _ => None,
-    });
-    if let Some(filter) = filter {
-        fs::write(container.filter(), filter).during(|| "keep the seccomp filter")?;
-    }
     let listener = match mode {
-        Mode::Created => Some(listen(&container)?),
+        Mode::Created => Some(listen(container)?),
         Mode::Run(_) => None,
     };
     let ready = Launch {
-        plan: &plan,
+        plan,
         groups: Places::open(&plan.cgroups.places)?,
         console,
         listener,
@@ -232,21 +263,26 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         args: process.args,
         env: process.env,
     };
-    let born = match launch::launch(ready, &mut context.recorder) {
-        Ok(born) => born,
+    match launch::launch(ready, &mut context.recorder) {
+        Ok(born) => prepared.started(context, born),
         Err(error) => {
-            drop(undo);
-            farewell(context, &container);
-            return Err(error);
+            drop(prepared.undo);
+            farewell(context, &prepared.container);
+            Err(error)
         }
-    };
-    let finished = finish(context, &mut container, &born);
-    let made = Made { container, born, undo };
-    if let Err(error) = finished {
-        made.fail(context);
-        return Err(error);
     }
-    Ok(made)
+}
+
+/// For those that `exec` adds.
+fn keep_filter(container: &Container, plan: &Plan) -> Result<()> {
+    let filter = plan.start.iter().find_map(|step| match step {
+        Step::Seccomp(program) => Some(program.to_bytes()),
+        _ => None,
+    });
+    match filter {
+        Some(filter) => fs::write(container.filter(), filter).during(|| "keep the seccomp filter"),
+        None => Ok(()),
+    }
 }
 
 /// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:

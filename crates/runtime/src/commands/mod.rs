@@ -1,5 +1,6 @@
 //! One verb, one file; and what they share: reading the call, writing the log, the trace and the exit code.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -79,6 +80,8 @@ fn dispatch(context: &mut Context) -> Result<u8> {
         "start" => start::start(context),
         "state" => state::state(context),
         "kill" => kill::kill(context),
+        "checkpoint" => checkpoint::checkpoint(context),
+        "restore" => checkpoint::restore(context),
         "delete" => delete::delete(context),
         "exec" => exec::exec(context),
         "list" => list::list(context),

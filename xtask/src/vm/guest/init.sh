@@ -21,7 +21,7 @@ if [ "$1" != again ]; then
   exec $B chroot . /init again
 fi
 
-$B mkdir -p /proc /sys /dev /tmp /run /etc /usr/bin /usr/sbin /sbin /root /var
+$B mkdir -p /proc /sys /dev /tmp /run /etc /usr/bin /usr/sbin /sbin /root /var/tmp
 $B --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -31,7 +31,7 @@ mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev tmpfs /dev/shm
 mount -t mqueue -o nosuid,nodev,noexec mqueue /dev/mqueue
-mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
+mount -t tmpfs -o nosuid,mode=1777 tmpfs /tmp
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
 mount -t securityfs securityfs /sys/kernel/security
 for applet in modprobe chown; do ln -sf /bin/busybox /sbin/$applet; done
@@ -46,6 +46,8 @@ case $(cat /proc/cmdline) in
     mkdir /sys/fs/cgroup/$set
     mount -t cgroup -o nosuid,nodev,noexec,$set cgroup /sys/fs/cgroup/$set || rmdir /sys/fs/cgroup/$set
   done
+  mkdir /sys/fs/cgroup/systemd
+  mount -t cgroup -o nosuid,nodev,noexec,none,name=systemd cgroup /sys/fs/cgroup/systemd
   for name in cpu cpuacct; do ln -s cpu,cpuacct /sys/fs/cgroup/$name; done
   for name in net_cls net_prio; do ln -s net_cls,net_prio /sys/fs/cgroup/$name; done
   ;;
