@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     Unfit,
     shell::{self, cargo, command, installed, run},
+    vm,
 };
 
 /// Debian's packages that tests use, and for what.
@@ -21,10 +22,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
-    ("e2fsprogs", "makes files that cannot be changed"),
+    ("e2fsprogs", "makes files that cannot be changed, and disks of guests"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers; says what links there are"),
-    ("iproute2", "private network namespaces for the peers, links for the runtime"),
+    (
+        "iproute2",
+        "private network namespaces for the peers, links for the runtime; says what links there are",
+    ),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
@@ -61,11 +64,10 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
         eprintln!("left behind: {thing}");
     }
     outcome?;
-    if left.is_empty() {
-        Ok(())
-    } else {
-        bail!("the tests, or something beside them, left {} things behind", left.len())
+    if !left.is_empty() {
+        bail!("the tests, or something beside them, left {} things behind", left.len());
     }
+    if thorough && filters.is_empty() { vm::test(&[]) } else { Ok(()) }
 }
 
 /// Installs what is missing, and only that.

@@ -138,7 +138,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ("/mounts/2/destination", "\"../b\"", "mounts[2].destination: \"../b\""),
     ("/mounts/2/destination", "\"/a\\u0000\"", "mounts[2].destination: contains a NUL byte"),
     ("/mounts/2/type", "7", "mounts[2].type: invalid type"),
-    ("/mounts/2/type", "", "mounts[2]: "),
+    ("/mounts/2/type", "", "mounts[2]"),
     ("/mounts/2/source", "[]", "mounts[2].source: invalid type"),
     ("/mounts/2/options", "\"ro\"", "mounts[2].options: invalid type"),
     ("/mounts/2/options", "[\"ro\", 1]", "mounts[2].options[1]: invalid type"),
@@ -146,7 +146,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "/mounts/2",
         "{\"destination\": \"/x\", \"type\": \"bind\", \"source\": \"/\", \"options\": [\"rbind\", \"fly\"]}",
-        "mounts[2]: ",
+        "mounts[2]",
     ),
     (
         "/mounts/2",
