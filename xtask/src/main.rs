@@ -23,7 +23,7 @@ usage: cargo xtask CHORE
 
   demo                  build, and run the embedded image in a container; touches nothing of yours
   test [--all] [NAME…]  install what the tests need, run them and `tidy`; root on a Debian
-                        --all: also those that take minutes; NAME: only tests with NAME in their name
+                        --all: also those that take minutes, and those in guests; NAME: only tests with NAME in their name
   conformance [RUNTIME…]
                         hold the runtime's tests against ours, runc and crun (or those named), and print a table
   vm test [NAME…]       the tests that want other kernels' ways, in guests under QEMU; root on a Debian

@@ -35,6 +35,17 @@ pub struct Args {
     /// A further OCI runtime
     #[arg(long, value_name = "NAME=PATH", value_parser = runtime)]
     pub add_runtime: Vec<(String, PathBuf)>,
+    /// Storage driver
+    #[arg(
+        short = 's',
+        long,
+        value_name = "NAME",
+        help = "How layers are kept: overlay, btrfs, fuse-overlayfs or vfs (default: the best that works)"
+    )]
+    pub storage_driver: Option<String>,
+    /// Storage driver's option, as size=10G for containers that ask for no size
+    #[arg(long, value_name = "KEY=VALUE", value_parser = storage_option)]
+    pub storage_opt: Vec<(String, String)>,
     /// Log more
     #[arg(short = 'D', long)]
     pub debug: bool,
@@ -64,6 +75,11 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
         return Err(format!("the path of runtime {name} must be absolute, not {path:?}"));
     }
     Ok((name.to_owned(), PathBuf::from(path)))
+}
+
+fn storage_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Args {
@@ -96,6 +112,10 @@ impl Args {
             cgroup_parent: self.cgroup_parent.clone(),
             shim: beside(&here, "knarr-shim")?,
             runtime: beside(&here, "knarr-runtime")?,
+            storage: engine::Storage {
+                driver: self.storage_driver.clone().filter(|name| !name.is_empty()),
+                options: self.storage_opt.clone(),
+            },
             runtimes: self.add_runtime.iter().cloned().collect::<BTreeMap<_, _>>(),
             bridge: self.bridge.clone(),
         })

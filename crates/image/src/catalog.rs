@@ -96,6 +96,12 @@ impl Catalog {
         self.tags.get(name).and_then(|id| self.by_id(id))
     }
 
+    /// All names in the repository of `name`, with their images.
+    pub(crate) fn in_repository(&self, name: &Reference) -> Vec<(Reference, Image)> {
+        let same = self.tags.iter().filter(|(tag, _)| tag.name() == name.name());
+        same.filter_map(|(tag, id)| Some((tag.clone(), self.by_id(id)?))).collect()
+    }
+
     /// An image of that manifest which has a name in the same repository.
     pub(crate) fn by_manifest(&self, name: &Reference, manifest: &Digest) -> Option<Image> {
         let mut ids = self.tags.iter().filter(|(tag, _)| tag.name() == name.name()).map(|(_, id)| id);

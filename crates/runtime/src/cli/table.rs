@@ -82,8 +82,6 @@ const EXEC: &[Flag] = &[
     ("user", Some('u'), true, "UID[:GID]"),
     ("additional-gids", Some('g'), true, "one more group"),
     ("cap", Some('c'), true, "one more capability"),
-    ("apparmor", None, true, "AppArmor profile"),
-    ("process-label", None, true, "SELinux label"),
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
