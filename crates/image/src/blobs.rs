@@ -68,6 +68,12 @@ impl Blobs {
         self.partial.join(digest.hex())
     }
 
+    /// Takes a whole blob back among the downloads.
+    pub(crate) fn set_aside(&self, digest: &Digest) -> Result<(), Error> {
+        let path = self.path(digest);
+        fs::rename(&path, self.partial(digest)).map_err(Error::io("rename", &path))
+    }
+
     fn sweep_partial(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.partial).map_err(Error::io("list", &self.partial))? {
             let path = entry.map_err(Error::io("list", &self.partial))?.path();

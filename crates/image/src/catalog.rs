@@ -215,6 +215,15 @@ impl Catalog {
         }
     }
 
+    /// Puts those of `candidates` that nobody but the caller, who has pinned them, needs back among what has come of
+    /// downloads: the next attempt finds them there.
+    pub(crate) fn keep_for_later(&self, blobs: &Blobs, candidates: &[Digest]) -> Result<(), Error> {
+        let owned: BTreeSet<&Digest> = self.images.values().flat_map(blobs_of).collect();
+        let ours = |blob: &&Digest| !owned.contains(blob) && self.pins.get(blob) == Some(&1);
+        let whole = candidates.iter().filter(ours).filter(|blob| blobs.has(blob));
+        whole.map(|blob| blobs.set_aside(blob)).fold(Ok(()), Result::and)
+    }
+
     /// Removes those of `candidates` that nothing needs. Owners are computed from what there is, never stored; when
     /// an image cannot be read, nobody knows what it owns, and nothing is removed.
     pub(crate) fn remove_unowned(&self, blobs: &Blobs, candidates: &[Digest]) -> Result<(), Error> {

@@ -189,7 +189,12 @@ fn fetch(
     image.names = names;
     let pin = Arc::new(Pin::new(shared, catalog::blobs_of(&image).cloned().collect()));
     let layers = &image.layers;
-    all_layers(shared, client, layers, how.at_once.max(1), unpack)?;
+    if let Err(error) = all_layers(shared, client, layers, how.at_once.max(1), unpack) {
+        let blobs: Vec<_> = layers.iter().map(|layer| layer.blob.clone()).collect();
+        // What cannot be kept is fetched again.
+        let _ = shared.catalog().keep_for_later(&shared.blobs, &blobs);
+        return Err(error);
+    }
     // The documents come last: what names the layers is there only when they are.
     let staging = shared.blobs.stage()?;
     for (name, bytes, digest) in

@@ -372,6 +372,35 @@ fn content_that_is_not_its_digest_leaves_nothing() {
 }
 
 #[test]
+fn layers_that_came_are_kept_when_another_does_not() {
+    let (good, bad) = (house::oci_image(&common::layer("good")), house::oci_image(&common::layer("bad")));
+    let both = house::join(&good, &bad);
+    let served = both.clone();
+    let broken = bad.layer.clone();
+    let fails = std::sync::Arc::new(AtomicUsize::new(1));
+    let still = fails.clone();
+    let fake = Fake::start(move |asked| {
+        if asked.path.ends_with(broken.as_str()) && still.load(Ordering::SeqCst) == 1 {
+            return Answer::new(403);
+        }
+        let found = served.blobs.iter().find(|(digest, _)| asked.path.ends_with(digest.as_str()));
+        let bytes = found.map_or(&served.blobs[&served.manifest], |(_, bytes)| bytes);
+        Answer::ok(bytes.clone()).with("Content-Type", common::MANIFEST)
+    });
+    let home = Home::new();
+    let text = format!("{}/a:1", fake.host());
+    let client =
+        Client::new(&config(), &name(&text), Action::Pull, &[], Credentials::default(), Cancel::default());
+    let one_by_one = Pull { name: name(&text), platform: None, at_once: 1 };
+    home.images.pull(&client.unwrap(), &one_by_one, &Layers::default()).unwrap_err();
+    assert_eq!(home.blobs(), [""; 0]);
+    fails.store(0, Ordering::SeqCst);
+    publish(&home, pull(&home, &text, &Layers::default()).unwrap());
+    let asked = fake.asked().iter().filter(|asked| asked.path.ends_with(good.layer.as_str())).count();
+    assert_eq!(asked, 1);
+}
+
+#[test]
 fn one_download_for_all_who_ask() {
     let fetched = std::sync::Arc::new(AtomicUsize::new(0));
     let count = fetched.clone();

@@ -222,6 +222,27 @@ pub fn oci_image(layer: &[u8]) -> Made {
     Made { blobs: blobs.into(), layer: of_layer, manifest: of_manifest }
 }
 
+/// An image of the layers of two.
+pub fn join(lower: &Made, upper: &Made) -> Made {
+    let mut blobs = lower.blobs.clone();
+    blobs.extend(upper.blobs.clone());
+    let parse = |digest: &Digest| serde_json::from_slice::<serde_json::Value>(&blobs[digest]).unwrap();
+    let (mut manifest, other) = (parse(&lower.manifest), parse(&upper.manifest));
+    let config_of = |manifest: &serde_json::Value| {
+        parse(&manifest["config"]["digest"].as_str().unwrap().parse::<Digest>().unwrap())
+    };
+    let (mut config, other_config) = (config_of(&manifest), config_of(&other));
+    let diff_ids = config["rootfs"]["diff_ids"].as_array_mut().unwrap();
+    diff_ids.push(other_config["rootfs"]["diff_ids"][0].clone());
+    let config = config.to_string().into_bytes();
+    manifest["config"] = common::descriptor(common::CONFIG, &config);
+    manifest["layers"].as_array_mut().unwrap().push(other["layers"][0].clone());
+    let manifest = manifest.to_string().into_bytes();
+    let of_manifest = common::digest(&manifest);
+    blobs.extend([config, manifest].map(|bytes| (common::digest(&bytes), bytes)));
+    Made { blobs, layer: upper.layer.clone(), manifest: of_manifest }
+}
+
 /// An index that has the image for each of the platforms.
 pub fn index(made: &Made, platforms: &[&str]) -> Vec<u8> {
     let manifests: Vec<_> = platforms
