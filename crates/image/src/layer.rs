@@ -10,6 +10,7 @@ use oci::Digest;
 
 use crate::{
     Error, Layer, Shared,
+    ahead::Ahead,
     blobs::{Hasher, StagedFile},
     compression::{Compression, Decoder},
 };
@@ -20,7 +21,9 @@ pub(crate) fn open(shared: &Arc<Shared>, layer: &Layer) -> Result<Box<dyn Read +
     let blobs = &shared.blobs;
     let file = blobs.open_blob(&layer.blob)?;
     let content = verified(file, &layer.diff_id, shared);
-    Ok(Box::new(content.map_err(Error::io("read", &blobs.path(&layer.blob)))?))
+    let content = content.map_err(Error::io("read", &blobs.path(&layer.blob)))?;
+    let ahead = Ahead::new(content).map_err(Error::io("start reading", &blobs.path(&layer.blob)))?;
+    Ok(Box::new(ahead))
 }
 
 /// Bytes of the uncompressed archive; read through once, if nobody has before.
