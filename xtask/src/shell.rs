@@ -100,7 +100,12 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let path = env::temp_dir().join(format!("knarr-{name}-{}", std::process::id()));
+        Self::within(&env::temp_dir(), name)
+    }
+
+    /// One that does not lie where temporary files do.
+    pub(crate) fn within(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(format!("knarr-{name}-{}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Self(path))
     }
