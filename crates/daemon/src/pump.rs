@@ -227,7 +227,7 @@ async fn listen(
 ) {
     let had_input = keyboard.input.is_some();
     let end = read(&mut reader, early, keyboard).await;
-    if end == End::Detached || hang_up.now() {
+    if end == End::Detached {
         return;
     }
     if end == End::Closed && had_input {
@@ -235,6 +235,8 @@ async fn listen(
             // As Docker does: a terminal, or a container that keeps its input for others, loses this client only.
             return;
         }
+        // Also for a client that vanished: nobody else will ever end this input. (The daemon's own death is another
+        // matter: then nothing is closed, and containers do not notice.)
         keyboard.close().await;
     }
     hang_up.wait().await;

@@ -268,21 +268,30 @@ fn attached_before_the_start_nothing_is_missed() {
 }
 
 #[test]
-fn a_client_that_vanishes_does_not_end_the_process() {
+fn a_client_that_vanishes_ends_only_input_that_was_its_own() {
     let service = Service::start().with_busybox();
-    let id = service.created(&["cat"]);
-    let mut first = service.attach(&id);
+    let own = service.created(&["cat"]);
+    let client = service.attach(&own);
+    assert_eq!(service.ask("POST", &format!("/containers/{own}/start"), "").0, 204);
+    drop(client);
+    assert_eq!(service.ok(&["wait", &own]), "0", "as with Docker: nobody else would ever end it");
+
+    let shared = r#"{"Image":"bb","Cmd":["cat"],"OpenStdin":true,"HostConfig":{"NetworkMode":"none","Runtime":"runc"}}"#;
+    let (status, created) = service.ask("POST", "/containers/create?name=shared", shared);
+    assert_eq!(status, 201, "{created}");
+    let id = "shared";
+    let mut first = service.attach(id);
     assert_eq!(service.ask("POST", &format!("/containers/{id}/start"), "").0, 204);
     first.write_all(b"one\n").unwrap();
     let mut frame = [0; 12];
     first.read_exact(&mut frame).unwrap();
     assert_eq!(&frame[8..], b"one\n");
     drop(first);
-    let mut second = service.attach(&id);
+    let mut second = service.attach(id);
     second.write_all(b"two\n").unwrap();
     second.read_exact(&mut frame).unwrap();
     assert_eq!(&frame[8..], b"two\n");
-    assert_eq!(service.ok(&["inspect", "-f", "{{.State.Running}}", &id]), "true");
+    assert_eq!(service.ok(&["inspect", "-f", "{{.State.Running}}", id]), "true");
 }
 
 #[test]

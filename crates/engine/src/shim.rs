@@ -165,10 +165,10 @@ impl Line {
             let _ = tokio::time::timeout(NOTED, noted).await;
         });
         tokio::spawn(async move {
-            tokio::select! {
-                _ = reading => {}
-                () = pump_input(writer, input) => {}
-            }
+            // To its end, also when nobody listens any more: what a client sent last, and that it closed, still counts.
+            let writer = pump_input(writer, input).await;
+            let _ = reading.await;
+            drop(writer);
         });
     }
 }
@@ -209,8 +209,12 @@ fn next_frame(buffer: &mut BytesMut) -> Option<Frame> {
     }
 }
 
-/// Ends without closing anything when the client vanishes: see [`Input`].
-async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mpsc::Receiver<Input>) {
+/// Ends without closing anything when the client's end of the channel is dropped: see [`Input`]. The connection is
+/// handed back, since output may still be wanted of it.
+async fn pump_input(
+    mut writer: tokio::net::unix::OwnedWriteHalf,
+    mut input: mpsc::Receiver<Input>,
+) -> tokio::net::unix::OwnedWriteHalf {
     while let Some(piece) = input.recv().await {
         // An empty frame means close, so empty data must not become one.
         let pieces: Vec<&[u8]> = match &piece {
@@ -222,12 +226,11 @@ async fn pump_input(mut writer: tokio::net::unix::OwnedWriteHalf, mut input: mps
             header[0] = STDIN;
             header[4..].copy_from_slice(&(piece.len() as u32).to_be_bytes());
             if writer.write_all(&header).await.is_err() || writer.write_all(piece).await.is_err() {
-                return;
+                return writer;
             }
         }
     }
-    // Output may still be wanted: hold the connection until the other direction ends.
-    std::future::pending::<()>().await;
+    writer
 }
 
 fn state_of(reply: Reply) -> Result<State> {
