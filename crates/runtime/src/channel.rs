@@ -2,8 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
 };
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trace::Timeline;
@@ -18,6 +24,13 @@ pub enum Message {
     Ask(String),
     /// Everything before the start is done.
     Ready(Timeline),
+    /// The filter that is loaded next has its listener at this descriptor; a byte there says that it was taken.
+    Listener {
+        /// The descriptor's number.
+        number: i32,
+        /// An address in the process.
+        taken_at: u64,
+    },
     /// A step failed; the child ends.
     Failed(Error, Timeline),
 }
@@ -60,6 +73,17 @@ impl Channel {
         heard.map(Some).map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
     }
 
+    /// Whether something is there to be heard, at the latest after `patience`.
+    pub fn has_news(&self, patience: Duration) -> bool {
+        let limit = Timespec {
+            tv_sec: patience.as_secs().cast_signed(),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        !self.0.buffer().is_empty()
+            || poll(&mut [PollFd::new(self.0.get_ref(), PollFlags::IN)], Some(&limit))
+                .is_ok_and(|ready| ready > 0)
+    }
+
     /// The child: asks the parent for something and waits until it is done.
     pub fn ask(&mut self, what: &str) -> Result<()> {
         self.say(&Message::Ask(what.to_owned()))?;
@@ -67,5 +91,11 @@ impl Channel {
             Some(true) => Ok(()),
             _ => Err(Error::new(format!("{what}: the runtime gave up"))),
         }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
     }
 }

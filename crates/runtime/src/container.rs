@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
+    seccomp::notify::Agent,
 };
 
 /// `state.json`
@@ -47,6 +48,9 @@ pub struct Record {
     pub process: Process,
     /// Those that are still to run.
     pub hooks: Hooks,
+    /// Who decides on the system calls of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
 }
 
 /// A container's directory and record.

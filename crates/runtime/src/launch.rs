@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
     },
     path::Path,
@@ -27,6 +27,7 @@ use crate::{
     hooks,
     plan::{Plan, namespace_bit},
     record::{Description, Recorder},
+    seccomp::notify::Agent,
     steps::Child,
 };
 
@@ -167,6 +168,7 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
                 answer(launch, born.pid, &what, recorder)?;
                 born.channel.say(&true)?;
             }
+            Some(other) => return Err(Error::new(format!("the child says {other:?} before it is ready"))),
             None => return Err(ended_early(born)),
         }
     }
@@ -242,18 +244,44 @@ pub fn wait(born: &Born) -> Result<i32> {
 
 impl Born {
     /// Lets it become its program; fails if that fails.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self, agent: Option<&Agent>, state: &State) -> Result<()> {
         self.channel.say(&true)?;
-        started(&mut self.channel)
+        started(&mut self.channel, &Starting { pid: self.pid, pidfd: self.pidfd.as_fd(), agent, state })
     }
 }
 
+/// A process that has been told to start.
+#[derive(Debug)]
+pub struct Starting<'a> {
+    /// As the host sees it.
+    pub pid: i32,
+    /// The handle.
+    pub pidfd: BorrowedFd<'a>,
+    /// Who decides on its system calls.
+    pub agent: Option<&'a Agent>,
+    /// Of its container.
+    pub state: &'a State,
+}
+
 /// Waits until the program runs, which closes the other end, or for why it does not.
-pub fn started(channel: &mut Channel) -> Result<()> {
-    match channel.hear::<Message>()? {
-        None => Ok(()),
-        Some(Message::Failed(error, _)) => Err(error),
-        Some(other) => Err(Error::new(format!("the container's process says {other:?}"))),
+pub fn started(channel: &mut Channel, starting: &Starting<'_>) -> Result<()> {
+    loop {
+        match channel.hear::<Message>()? {
+            None => return Ok(()),
+            Some(Message::Failed(error, _)) => return Err(error),
+            Some(Message::Listener { number, taken_at }) => {
+                let Starting { pid, pidfd, agent, state } = starting;
+                let agent = agent.ok_or_else(|| Error::new("a filter that notifies, and no listenerPath"));
+                let told =
+                    agent.and_then(|agent| agent.inform(*pidfd, (number, taken_at), channel, *pid, state));
+                if told.is_err() {
+                    // It must not run without its agent.
+                    let _ = sys::process::signal(*pidfd, 9);
+                }
+                told?;
+            }
+            Some(other) => return Err(Error::new(format!("the container's process says {other:?}"))),
+        }
     }
 }
 

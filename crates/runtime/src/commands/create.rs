@@ -20,7 +20,9 @@ use crate::{
     launch::{self, Born, Launch},
     plan::{self, Host, Plan, Request},
     record::Description,
-    sealed, spec,
+    sealed,
+    seccomp::{self, notify},
+    spec,
     steps::Step,
 };
 
@@ -40,7 +42,8 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
-    made.born.start()?;
+    let state = made.container.state(Status::Created);
+    made.born.start(made.container.record.agent.as_ref(), &state)?;
     let container = made.container.record.hooks.poststart.clone();
     if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
         log(&context.global, "warning", &error.to_string());
@@ -135,6 +138,10 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         log(&context.global, "warning", warning);
     }
     if context.global.debug {
+        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        for name in seccomp.map(seccomp::unknown_calls).unwrap_or_default() {
+            log(&context.global, "debug", &format!("linux.seccomp: no system call is called {name}"));
+        }
         for line in plan.to_string().lines() {
             log(&context.global, "debug", line);
         }
@@ -222,6 +229,7 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
         process: spec.process.clone().unwrap_or_default(),
+        agent: notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

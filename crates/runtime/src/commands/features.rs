@@ -4,7 +4,7 @@ use oci::spec::NamespaceKind;
 use serde_json::json;
 
 use super::print_json;
-use crate::{caps, error::Result};
+use crate::{caps, error::Result, seccomp};
 
 pub(super) fn features() -> Result<u8> {
     let namespaces: Vec<&str> = NamespaceKind::ALL.iter().map(|kind| kind.as_str()).collect();
@@ -24,18 +24,14 @@ pub(super) fn features() -> Result<u8> {
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false },
             "seccomp": {
                 "enabled": true,
-                "actions": [
-                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
-                ],
+                "actions": seccomp::ACTIONS.map(|(name, _)| name),
                 "operators": [
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
                     "SCMP_CMP_NE"
                 ],
                 "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
-                "knownFlags": [
-                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"
-                ]
+                "knownFlags": seccomp::FLAGS.map(|(name, _)| name),
+                "supportedFlags": seccomp::FLAGS.map(|(name, _)| name)
             },
             "apparmor": { "enabled": true },
             "selinux": { "enabled": true },

@@ -2,7 +2,12 @@
 //!
 //! `default.json` is Docker's default profile for x86-64 and Docker's default capabilities, as an engine hands it over.
 
-use super::*;
+use oci::spec::{SeccompArg, SeccompRule};
+
+use super::{
+    words::{ALLOW, ENOSYS, ERRNO, X32, action},
+    *,
+};
 
 /// What the kernel's interpreter would answer.
 fn run(program: &Program, architecture: u32, number: u32, args: [u64; 6]) -> u32 {
