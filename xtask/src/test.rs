@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -24,6 +24,8 @@ const PACKAGES: [(&str, &str); 23] = [
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
+    ("libseccomp-dev", "builds youki, to be measured against"),
+    ("musl-tools", "compiles the C program that is the benchmark's floor"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
     ("runc", "an OCI runtime to hold ours against"),
