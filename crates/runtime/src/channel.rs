@@ -1,7 +1,7 @@
 //! What the two halves of the runtime say to each other while a container is made: lines of JSON over a socket pair.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
@@ -35,6 +35,9 @@ pub enum Message {
     Failed(Error, Timeline),
 }
 
+/// Longer than any timeline; what a process in a container may say must not become the memory of one outside.
+const LONGEST: u64 = 64 << 20;
+
 /// One end.
 #[derive(Debug)]
 pub struct Channel(BufReader<UnixStream>);
@@ -61,13 +64,16 @@ impl Channel {
     /// Waits for what the other end says; `None` when it is gone.
     pub fn hear<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         let mut line = Vec::new();
-        let length = match self.0.read_until(b'\n', &mut line) {
+        let length = match self.0.by_ref().take(LONGEST + 1).read_until(b'\n', &mut line) {
             // The other end was killed with something unread.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
             other => other.during(|| "read from the other half of the runtime")?,
         };
         if length == 0 {
             return Ok(None);
+        }
+        if length as u64 > LONGEST {
+            return Err(Error::new("the other half of the runtime: what it says is too long"));
         }
         let heard = serde_json::from_slice(&line);
         heard.map(Some).map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
@@ -99,3 +105,6 @@ impl AsFd for Channel {
         self.0.get_ref().as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,7 +153,7 @@ fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
 }
 
 /// The parent's part until the child is ready.
-fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
+pub(crate) fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
     loop {
         match born.channel.hear::<Message>()? {
             Some(Message::Ready(timeline)) => {
@@ -243,6 +243,12 @@ pub fn wait(born: &Born) -> Result<i32> {
 }
 
 impl Born {
+    /// A process that somebody else has made.
+    #[cfg(test)]
+    pub(crate) fn of(pid: i32, pidfd: OwnedFd, channel: Channel) -> Self {
+        Self { pid, pidfd, channel }
+    }
+
     /// Lets it become its program; fails if that fails.
     pub fn start(&mut self, agent: Option<&Agent>, state: &State) -> Result<()> {
         self.channel.say(&true)?;

@@ -1,4 +1,4 @@
-//! `SCMP_ACT_NOTIFY`: an agent outside decides, call by call (config-linux.md, "Seccomp"; seccomp_unotify(2)).
+//! `SCMP_ACT_NOTIFY`: an agent outside decides, call by call (config-linux.md, "Seccomp"; `seccomp_unotify(2)`).
 //!
 //! The process that loads the filter has the descriptor that the agent needs, and must not be the one to send it: any
 //! call it makes by then may be one that waits for the agent. So it says beforehand which number the descriptor will

@@ -4,13 +4,13 @@ use oci::spec::{Seccomp, SeccompArg, SeccompRule};
 
 use super::{
     bpf::{Decision, Operator, Rule, Test},
-    words::{Architecture, ENOSYS, ERRNO, NOTIFY, action, lets_pass, numbers},
+    words::{Architecture, ENOSYS, ERRNO, NOTIFY, Numbers, action, lets_pass, numbers},
 };
 use crate::error::{Error, Result};
 
 /// A rule of the spec: what to do when one of these lists of comparisons holds, and for which calls.
 pub(super) struct Read<'s> {
-    calls: Vec<(&'s str, &'static [u16; 4])>,
+    calls: Vec<(&'s str, Numbers)>,
     rules: Vec<Rule>,
 }
 
@@ -142,7 +142,7 @@ pub(super) fn decide(architecture: Architecture, profile: &Profile<'_>, ranges: 
     let mut said: Vec<(u32, Rule)> = Vec::new();
     for read in &profile.rules {
         for (name, numbers) in &read.calls {
-            if let Some(number) = architecture.of(numbers) {
+            if let Some(number) = architecture.of(*numbers) {
                 said.extend(read.rules.iter().map(|rule| (number, rule.clone())));
             }
             if architecture == Architecture::X86 {

@@ -136,7 +136,7 @@ impl Architecture {
     }
 
     /// This architecture's column.
-    pub(super) fn of(self, numbers: &[u16; 4]) -> Option<u32> {
+    pub(super) fn of(self, numbers: Numbers) -> Option<u32> {
         let number = numbers[self as usize];
         (number != syscalls::NO).then_some(self.base() | u32::from(number))
     }
@@ -147,10 +147,13 @@ impl Architecture {
     }
 }
 
+/// A call's number on each architecture.
+pub(super) type Numbers = [u16; 4];
+
 /// A call's numbers; `None` if nobody has it.
-pub(super) fn numbers(name: &str) -> Option<&'static [u16; 4]> {
+pub(super) fn numbers(name: &str) -> Option<Numbers> {
     let index = syscalls::TABLE.binary_search_by_key(&name, |(known, _)| known).ok()?;
-    Some(&syscalls::TABLE[index].1)
+    Some(syscalls::TABLE[index].1)
 }
 
 /// The calls that an architecture has: names and numbers.
