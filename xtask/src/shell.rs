@@ -71,39 +71,42 @@ pub(crate) fn want_root(what: &str) -> Result<()> {
     .into())
 }
 
+const SMALL: [&str; 4] = ["--package", "knarr-shim", "--package", "knarr-runtime"];
+
 /// Builds the three programs and returns the folder that they are in.
-///
-/// For a release, the two that start with every container are linked with musl where its target is installed: glibc asks
-/// the processor about its caches whenever a program starts, and in a virtual machine each question is an exit to the
-/// hypervisor, 0.6 ms in all.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
-    const SMALL: [&str; 4] = ["--package", "knarr-shim", "--package", "knarr-runtime"];
     if !release {
         run(cargo(&["build", "--package", "knarr-knarr"]).args(SMALL))?;
         return Ok(target()?.join("debug"));
     }
-    let small = format!("{}-unknown-linux-musl", env::consts::ARCH);
-    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(house()))?;
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
-    if !sysroot.join("lib/rustlib").join(&small).is_dir() {
-        eprintln!("without musl every call of the runtime takes 0.5 ms more: rustup target add {small}");
-        run(cargo(&["build", "--release", "--package", "knarr-knarr"]).args(SMALL))?;
-        return Ok(target()?.join("release"));
-    }
     run(&mut cargo(&["build", "--release", "--package", "knarr-knarr"]))?;
-    run(cargo(&["build", "--release", "--target", &small]).args(SMALL))?;
-    let (ours, all) = (target()?, target()?.join("programs"));
+    let all = target()?.join("programs");
     fs::create_dir_all(&all)?;
-    let musl = ours.with_file_name(&small).join("release");
-    for (folder, name) in
-        [(ours.join("release"), "knarr"), (musl.clone(), "knarr-shim"), (musl, "knarr-runtime")]
-    {
+    let (large, small) = (target()?.join("release"), build_small()?);
+    for (folder, name) in [(&large, "knarr"), (&small, "knarr-shim"), (&small, "knarr-runtime")] {
         // Not over a file that may be running.
         let (from, to, beside) = (folder.join(name), all.join(name), all.join(format!("{name}.new")));
         fs::copy(&from, &beside).with_context(|| format!("copy {}", from.display()))?;
         fs::rename(beside, to)?;
     }
     Ok(all)
+}
+
+/// Builds the two programs that start with every container, for a release, and returns the folder that they are in.
+///
+/// They are linked with musl where its target is installed: glibc asks the processor about its caches whenever a program
+/// starts, and in a virtual machine each question is an exit to the hypervisor, 0.6 ms in all.
+pub(crate) fn build_small() -> Result<PathBuf> {
+    let musl = format!("{}-unknown-linux-musl", env::consts::ARCH);
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(house()))?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot).trim());
+    if sysroot.join("lib/rustlib").join(&musl).is_dir() {
+        run(cargo(&["build", "--release", "--target", &musl]).args(SMALL))?;
+        return Ok(target()?.with_file_name(&musl).join("release"));
+    }
+    eprintln!("without musl every call of the runtime takes 0.5 ms more: rustup target add {musl}");
+    run(cargo(&["build", "--release"]).args(SMALL))?;
+    Ok(target()?.join("release"))
 }
 
 /// Cargo's folder for this machine's programs, `target/<triple>`: the one that this program lies in.

@@ -146,7 +146,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
     if plan.time_offsets.is_some() {
         plan.namespaces &= !namespace_bit("time");
     }
-    let program = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let program = linux.seccomp.as_deref().map(seccomp::compile).transpose()?;
     child::plan(&mut plan, spec, host, request, &namespaces, child, program)?;
     Ok(plan)
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::shell::{self, Groups, Scratch};
 
 /// Runs in each series.
-const RUNS: usize = 15;
+const RUNS: usize = 10;
 /// In a row before the next runtime's turn.
 const ROW: usize = 5;
 
@@ -80,7 +80,7 @@ struct Times {
 }
 
 fn measure_all(more: &[&str]) -> Result<()> {
-    let programs = shell::build(true)?;
+    let programs = shell::build_small()?;
     let scratch = Scratch::new("bench-runtime")?;
     // A user namespace's root must be able to go through it.
     fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -100,6 +100,7 @@ fn measure_all(more: &[&str]) -> Result<()> {
     let stopwatch = peers::compile("stopwatch", scratch.path())?;
     let mut watch = Stopwatch::start(Command::new(&stopwatch))?;
     let mut all = Vec::new();
+    let names: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
     for case in Case::ALL {
         eprintln!("measuring with {}", case.name());
         let bench = Bench::new(&scratch, &groups, case)?;
@@ -109,8 +110,9 @@ fn measure_all(more: &[&str]) -> Result<()> {
             times.charged = bench.charged(&stopwatch, peer)?;
         }
         all.push((case, times));
+        // A long run that is cut short has said something.
+        eprintln!("{}", tables(&names, &all[all.len() - 1..]));
     }
-    let names: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
     print!("{}", tables(&names, &all));
     Ok(())
 }
@@ -157,6 +159,11 @@ impl Stopwatch {
         line.extend_from_slice(words);
         let call = self.say(&line)?;
         if call.code == 0 { Ok(call) } else { bail!("{}: exit code {}", words.join(" "), call.code) }
+    }
+
+    /// After a failure; while a container sleeps there is nothing to wait for.
+    fn reap_short(&mut self, measure: &str) -> Result<()> {
+        if measure == "exec" { Ok(()) } else { self.reap().map(drop) }
     }
 
     fn reap(&mut self) -> Result<Call> {
@@ -277,25 +284,42 @@ impl<'s> Bench<'s> {
             for (row, pause) in [(1, PAUSE), (ROW, Duration::ZERO)] {
                 for _ in 0..RUNS / row {
                     for (peer, times) in peers.iter().zip(&mut all).filter(|(peer, _)| peer.can(measure)) {
-                        if measure == "exec" {
-                            self.step(watch, peer, Verb::Create, &self.long)?;
-                            self.step(watch, peer, Verb::Start, &self.long)?;
-                        }
-                        for _ in 0..row {
-                            thread::sleep(pause);
-                            let (took, kib) = self.once(watch, peer, measure)?;
-                            let series = if row == 1 { &mut times.spaced } else { &mut times.in_a_row };
-                            series.entry(measure).or_default().push(took);
-                            times.resident = times.resident.max(kib);
-                        }
-                        if measure == "exec" {
-                            self.end(watch, peer)?;
-                        }
+                        self.turn(watch, peer, times, (measure, row, pause))?;
                     }
                 }
             }
         }
         Ok(all)
+    }
+
+    /// One runtime's turn. What fails is said and not counted: a busy peer loses a race of its own now and then.
+    fn turn(
+        &self,
+        watch: &mut Stopwatch,
+        peer: &Peer,
+        times: &mut Times,
+        (measure, row, pause): (&'static str, usize, Duration),
+    ) -> Result<()> {
+        if measure == "exec" {
+            self.step(watch, peer, Verb::Create, &self.long)?;
+            self.step(watch, peer, Verb::Start, &self.long)?;
+        }
+        for _ in 0..row {
+            thread::sleep(pause);
+            match self.once(watch, peer, measure) {
+                Ok((took, kib)) => {
+                    let series = if row == 1 { &mut times.spaced } else { &mut times.in_a_row };
+                    series.entry(measure).or_default().push(took);
+                    times.resident = times.resident.max(kib);
+                }
+                Err(error) => {
+                    eprintln!("{} in {measure}, not counted: {error:#}", peer.name);
+                    let _ = self.step(watch, peer, Verb::Clear, &self.short);
+                    watch.reap_short(measure)?;
+                }
+            }
+        }
+        if measure == "exec" { self.end(watch, peer) } else { Ok(()) }
     }
 
     /// Ends the container that sleeps.

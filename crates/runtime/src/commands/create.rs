@@ -138,7 +138,7 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         log(&context.global, "warning", warning);
     }
     if context.global.debug {
-        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref());
         for name in seccomp.map(seccomp::unknown_calls).unwrap_or_default() {
             log(&context.global, "debug", &format!("linux.seccomp: no system call is called {name}"));
         }
@@ -229,7 +229,7 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
         process: spec.process.clone().unwrap_or_default(),
-        agent: notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())),
+        agent: notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref())),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

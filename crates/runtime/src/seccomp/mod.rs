@@ -33,7 +33,7 @@ impl Program {
     /// As a file keeps it: flags, then the code.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.flags.to_le_bytes().to_vec();
-        bytes.extend(self.code.iter().flatten());
+        bytes.extend_from_slice(self.code.as_flattened());
         bytes
     }
 
