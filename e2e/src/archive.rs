@@ -35,6 +35,12 @@ impl Tar {
         self.entry(name, b'2', 0o777, target, b"")
     }
 
+    /// A named pipe.
+    #[must_use]
+    pub fn pipe(self, name: &str) -> Self {
+        self.entry(name, b'6', 0o666, "", b"")
+    }
+
     /// A hard link to an entry with this mode, as tar repeats it.
     #[must_use]
     pub fn link(self, name: &str, mode: u32, target: &str) -> Self {

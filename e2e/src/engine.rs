@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{Read, Write},
+    os::fd::AsFd,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -57,7 +58,7 @@ pub struct Engine {
     /// Where.
     pub place: Place,
     setup: Setup,
-    namespaces: Option<Namespaces>,
+    namespaces: Namespaces,
     daemon: Mutex<Option<Child>>,
 }
 
@@ -97,7 +98,7 @@ impl Engine {
             kind,
             place: Place::new(&label),
             setup,
-            namespaces: (kind == Kind::Docker).then(Namespaces::new),
+            namespaces: Namespaces::new(kind),
             daemon: Mutex::new(None),
         };
         fs::create_dir(engine.data_root()).expect("make the data root");
@@ -168,6 +169,18 @@ impl Engine {
         self.answers()
     }
 
+    /// Does `work` in the daemon's network.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/proc/{}/ns/net", self.namespaces.holder.id());
+        let namespace = fs::File::open(path).expect("open the daemon's network");
+        let enter = move || {
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("enter the network");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join().expect("work in the daemon's network"))
+    }
+
     /// Starts the daemon; the caller sees how it fares.
     pub fn spawn_daemon(&self) -> Child {
         let log = fs::File::options().append(true).create(true).open(self.log_path()).expect("open the log");
@@ -178,19 +191,20 @@ impl Engine {
             .wrapper
             .iter()
             .map(|word| word.replace("{data}", &data).replace("{socket}", &socket.display().to_string()));
-        let mut words: Vec<String> = match self.kind {
+        let own: Vec<String> = match self.kind {
             Kind::Knarr => {
                 wrapper.chain([knarr_program("knarr").display().to_string(), "daemon".into()]).collect()
             }
             Kind::Docker => {
                 // A containerd that died with a killed dockerd is taken for alive as long as nobody has reaped it.
                 let _ = fs::remove_file(run.join("containerd/containerd.pid"));
-                let enter = self.namespaces.as_ref().map(Namespaces::enter).unwrap_or_default();
                 let pid_file = format!("--pidfile={}", self.place.dir.join("pid").display());
-                let fixed = ["dockerd", "--bridge=none", "--iptables=false", &pid_file].map(str::to_owned);
-                enter.into_iter().chain(wrapper).chain(fixed).collect()
+                let fixed = ["dockerd", &pid_file].map(str::to_owned);
+                wrapper.chain(fixed).collect()
             }
         };
+        let mut words = self.namespaces.enter();
+        words.extend(own);
         words.extend([
             format!("--data-root={data}"),
             format!("--exec-root={}", run.display()),
@@ -272,7 +286,7 @@ impl Engine {
     /// Removes every container and then looks for what they left.
     #[track_caller]
     pub fn assert_clean(&self) {
-        let client = self.client(Program::Docker);
+        let client = self.any_client();
         for id in client.run("ps -aq").ok().lines() {
             client.run(&format!("rm -f {id}"));
         }
@@ -328,35 +342,46 @@ impl Drop for Engine {
     }
 }
 
-/// Namespaces for dockerd, kept over its restarts: a network of its own keeps it from the host's firewall, mounts of
-/// its own from the host's table.
+/// Namespaces for a daemon, kept over its restarts: a network of its own keeps it from the host's links and firewall;
+/// for dockerd, mounts of its own from the host's table.
 #[derive(Debug)]
-struct Namespaces(Child);
+struct Namespaces {
+    holder: Child,
+    flags: &'static [&'static str],
+}
 
 impl Namespaces {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
+        let (make, flags): (&[&str], &[&str]) = match kind {
+            Kind::Knarr => (&["-n"], &["-n"]),
+            Kind::Docker => (&["-nm", "--propagation=private"], &["-n", "-m"]),
+        };
         let script = "ip link set lo up && echo ready && exec cat";
         let mut holder = Command::new("unshare")
-            .args(["-nm", "--propagation=private", "sh", "-c", script])
+            .args(make)
+            .args(["sh", "-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("start unshare");
         let mut ready = [0; 6];
         let read = holder.stdout.as_mut().map(|out| out.read_exact(&mut ready));
-        assert!(matches!(read, Some(Ok(()))), "namespaces for dockerd cannot be made");
-        Self(holder)
+        assert!(matches!(read, Some(Ok(()))), "namespaces for a daemon cannot be made");
+        Self { holder, flags }
     }
 
+    /// What a program's name is put behind to run inside.
     fn enter(&self) -> Vec<String> {
-        ["nsenter", "-n", "-m", "-t", &self.0.id().to_string()].map(str::to_owned).to_vec()
+        let target = ["-t".to_owned(), self.holder.id().to_string()];
+        let flags = self.flags.iter().map(|&flag| flag.to_owned());
+        std::iter::once("nsenter".to_owned()).chain(flags).chain(target).collect()
     }
 }
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
     }
 }
 

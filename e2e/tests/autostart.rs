@@ -14,11 +14,11 @@ knarr_only![
 
 /// Runs a script as a machine of its own would: when it ends, everything that it started ends.
 fn on_a_fresh_machine(script: &str) -> Output {
-    const ENTER: &str = "mount -t tmpfs run /run && mount -t tmpfs lib /var/lib && exec timeout 60 sh -eu";
+    const ENTER: &str = "ip link set lo up && mount -t tmpfs run /run && mount -t tmpfs lib /var/lib && exec timeout 60 sh -eu";
     let script = format!("knarr() {{ {} \"$@\"; }}\n{script}", program("knarr").display());
     let mut command = Command::new("unshare");
     command
-        .args(["-mpf", "--kill-child", "--mount-proc", "--propagation=private", "sh", "-c", ENTER])
+        .args(["-mpnf", "--kill-child", "--mount-proc", "--propagation=private", "sh", "-c", ENTER])
         .env_remove("DOCKER_HOST")
         .env_remove("KNARR_NO_AUTOSTART");
     let path = std::env::temp_dir().join(format!("knarr-e2e-{}-{:x}.sh", std::process::id(), script.len()));

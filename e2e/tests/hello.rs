@@ -83,7 +83,7 @@ fn it_serves() {
             .port();
         let id = c.start(&format!("--network host hello serve {port}"));
         let ask = |path: &str| {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            let mut stream = c.engine().within(|| TcpStream::connect(("127.0.0.1", port))).ok()?;
             write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).ok()?;

@@ -21,7 +21,6 @@ each_client![
     rm_removes,
     detached_prints_the_id,
     create_then_start_attached,
-    no_network_is_said_once,
 ];
 any_client![image_defaults, supplementary_groups];
 
@@ -170,14 +169,6 @@ fn create_then_start_attached(c: &Client) {
     assert_eq!(c.field(&id, "/State/Status"), "created");
     c.run(&format!("start -a {id}")).code(4).out("hi\n");
     c.run(&format!("rm {id}")).ok();
-}
-
-fn no_network_is_said_once(c: &Client) {
-    // dockerd is started without a bridge and says nothing.
-    let expected = usize::from(c.is_knarr_engine());
-    let output = c.run("run --rm busybox true").ok();
-    assert_eq!(output.stderr.matches("WARNING").count(), expected, "{output:?}");
-    c.run("run --rm --network none busybox true").ok().err_lacks("WARNING");
 }
 
 fn image_defaults(c: &Client) {

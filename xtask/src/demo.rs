@@ -12,7 +12,10 @@ pub(crate) fn run() -> Result<()> {
     let scratch = Scratch::new("demo")?;
     eprintln!("\nA daemon of its own, with everything it keeps in {}:", scratch.path().display());
     let knarr = Knarr::start(programs, &scratch, "demo")?;
-    for words in [&["run", "--rm", "hello"][..], &["run", "--rm", "--explain", "hello", "--help"]] {
+    for words in [
+        &["run", "--rm", "--network", "none", "hello"][..],
+        &["run", "--rm", "--network", "none", "--explain", "hello", "--help"],
+    ] {
         eprintln!("\n$ knarr {}", words.join(" "));
         show(&mut knarr.client(words))?;
     }

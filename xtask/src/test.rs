@@ -10,29 +10,37 @@ use crate::{
 };
 
 /// Debian's packages that tests use, and for what.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
     ("binutils", "links an i386 program to be filtered"),
+    ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
     ("containerd", "under dockerd"),
     ("crun", "an OCI runtime to hold ours against"),
+    ("criu", "saves and restores processes; to see what the runtime makes of it"),
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("e2fsprogs", "makes files that cannot be changed"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers"),
+    ("iproute2", "private network namespaces for the peers; says what links there are"),
+    ("iproute2", "private network namespaces for the peers, links for the runtime"),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
     ("libseccomp-dev", "builds youki, to be measured against"),
     ("musl-tools", "compiles the C program that is the benchmark's floor"),
+    ("nftables", "reads the packet rules that we made"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
+    ("procps", "the table of ps, which the runtime shows"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
+    ("qemu-system-x86", "starts guests with another kernel"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),
     ("strace", "shows that something was not done"),
     ("systemd", "hands sockets over; checks our units"),
+    ("uidmap", "gives ordinary users their ids, for containers without root"),
     ("umoci", "unpacks images, to hold our unpacking against"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),
@@ -65,10 +73,11 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
 /// Installs what is missing, and only that.
 pub(crate) fn install() -> Result<()> {
     if !installed("apt-get") || !installed("dpkg-query") {
-        let list = PACKAGES.map(|(name, why)| format!("  {name:<15} {why}")).join("\n");
+        let list =
+            PACKAGES.iter().map(|(name, why)| format!("  {name:<15} {why}")).collect::<Vec<_>>().join("\n");
         return Err(Unfit(format!("the tests want a Debian with apt, for these packages:\n{list}")).into());
     }
-    let missing: Vec<_> = PACKAGES.into_iter().filter(|(name, _)| !has_package(name)).collect();
+    let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !has_package(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     create::{Config, HostConfig, Pairs, PortMap},
+    network::EndpointIpam,
     omit,
 };
 
@@ -131,7 +132,7 @@ wire! {
 
     /// A container's end of one network.
     EndpointSettings {
-        #[serde(rename = "IPAMConfig")] ipam_config: Option<serde_json::Value>,
+        #[serde(rename = "IPAMConfig")] ipam_config: Option<EndpointIpam>,
         links: Option<Vec<String>>,
         aliases: Option<Vec<String>>,
         #[serde(rename = "NetworkID")] network_id: String,

@@ -24,6 +24,7 @@ pub mod exec;
 pub mod go;
 pub mod image;
 pub mod message;
+pub mod network;
 pub mod query;
 pub mod routes;
 pub mod stdcopy;

@@ -1,11 +1,8 @@
-//! The engine itself: info, version, ping; networks and volumes as far as they are listed.
+//! The engine itself: info, version, ping; volumes as far as they are listed.
 
 use std::collections::BTreeMap;
 
-use crate::{
-    create::{Empty, Pairs},
-    omit,
-};
+use crate::{create::Pairs, omit};
 
 /// Headers of `GET /_ping`, beside those of every answer.
 pub const PING_HEADERS: &[(&str, &str)] = &[
@@ -134,32 +131,6 @@ wire! {
 
     /// A part.
     Component { name: String, version: String, details: Option<Pairs> }
-
-    /// One network.
-    Network {
-        name: String,
-        id: String,
-        created: String,
-        scope: String,
-        driver: String,
-        #[serde(rename = "EnableIPv4", skip_serializing_if = "omit")] enable_ipv4: Option<bool>,
-        #[serde(rename = "EnableIPv6")] enable_ipv6: bool,
-        #[serde(rename = "IPAM")] ipam: Ipam,
-        internal: bool,
-        attachable: bool,
-        ingress: bool,
-        config_from: ConfigFrom,
-        config_only: bool,
-        containers: BTreeMap<String, Empty>,
-        options: Pairs,
-        labels: Pairs,
-    }
-
-    /// Who gives addresses.
-    Ipam { driver: String, options: Option<Pairs>, config: Option<Vec<serde_json::Value>> }
-
-    /// A network that lends its configuration.
-    ConfigFrom { network: String }
 
     /// `volume ls`
     Volumes { volumes: Option<Vec<serde_json::Value>>, warnings: Option<Vec<String>> }

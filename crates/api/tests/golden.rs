@@ -36,7 +36,7 @@ fn images() {
 #[test]
 fn the_engine() {
     round_trip::<system::Version>(Op::SystemVersion, include_str!("golden/version.json"));
-    round_trip::<Vec<system::Network>>(Op::NetworkList, include_str!("golden/networks.json"));
+    round_trip::<Vec<api::network::Network>>(Op::NetworkList, include_str!("golden/networks.json"));
     round_trip::<system::Volumes>(Op::VolumeList, include_str!("golden/volumes.json"));
     for line in include_str!("golden/events.jsonl").lines() {
         round_trip::<message::Event>(Op::SystemEvents, line);

@@ -29,6 +29,9 @@ pub struct Args {
     /// Control group that containers are put below
     #[arg(long, value_name = "PATH", default_value = "/knarr")]
     pub cgroup_parent: String,
+    /// Link of the network `bridge`; knarr0 if this engine has the usual data root
+    #[arg(long, value_name = "LINK")]
+    pub bridge: Option<String>,
     /// A further OCI runtime
     #[arg(long, value_name = "NAME=PATH", value_parser = runtime)]
     pub add_runtime: Vec<(String, PathBuf)>,
@@ -94,6 +97,7 @@ impl Args {
             shim: beside(&here, "knarr-shim")?,
             runtime: beside(&here, "knarr-runtime")?,
             runtimes: self.add_runtime.iter().cloned().collect::<BTreeMap<_, _>>(),
+            bridge: self.bridge.clone(),
         })
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod create;
 pub(crate) mod filter;
 pub(crate) mod image;
 pub(crate) mod mounts;
+pub(crate) mod network;
+pub(crate) mod ports;
 pub(crate) mod size;
 pub(crate) mod time;
 
@@ -45,10 +47,4 @@ pub(crate) fn architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
-}
-
-/// The id of a network that is always there: its name in hex digits, so that it is the same in every engine.
-pub(crate) fn network_id(name: &str) -> String {
-    let digits = name.bytes().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
-    format!("{digits:0<64}")
 }

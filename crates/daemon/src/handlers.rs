@@ -7,6 +7,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod networks;
 mod streams;
 mod system;
 mod top;
@@ -75,8 +76,13 @@ handlers! {
     SystemVersion => system::version,
     SystemInfo => system::info,
     SystemEvents => events::events,
-    NetworkList => system::networks,
-    NetworkInspect => system::network,
+    NetworkList => networks::list,
+    NetworkInspect => networks::inspect,
+    NetworkCreate => networks::create,
+    NetworkDelete => networks::delete,
+    NetworkConnect => networks::connect,
+    NetworkDisconnect => networks::disconnect,
+    NetworkPrune => networks::prune,
     VolumeList => system::volumes,
     VolumeInspect => system::volume,
     PluginInspect => system::plugin,

@@ -1,6 +1,6 @@
 //! What a container is asked to be: one value, kept in its record, never changed by running it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use oci::{Digest, IdMap};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct Config {
     pub domainname: String,
     /// Labels; the image's are merged in.
     pub labels: BTreeMap<String, String>,
-    /// `80/tcp`, … (recorded; publishing comes with networks).
+    /// `80/tcp`, …
     pub exposed_ports: Vec<String>,
     /// Paths that the image declares as volumes.
     pub volumes: Vec<String>,
@@ -75,6 +75,20 @@ pub struct Host {
     pub tmpfs: Vec<(String, String)>,
     /// Which network.
     pub network: Network,
+    /// What is wished of networks, that of `network` and others, by name or id.
+    pub networks: BTreeMap<String, Wish>,
+    /// Ports to publish.
+    pub ports: Vec<PortWish>,
+    /// Publish every exposed port.
+    pub publish_all: bool,
+    /// Name servers instead of the host's.
+    pub dns: Vec<String>,
+    /// Search domains instead of the host's.
+    pub dns_search: Vec<String>,
+    /// Resolver options instead of the host's.
+    pub dns_options: Vec<String>,
+    /// `NAME:ADDRESS`, or `host-gateway` for the address.
+    pub extra_hosts: Vec<String>,
     /// Limits.
     pub resources: Resources,
     /// Mount the root read-only.
@@ -110,17 +124,54 @@ pub struct Bind {
     pub create_source: bool,
 }
 
-/// Which network. Until networks land, `Default` is `None` with a warning.
+/// Which network a container begins in; [`Host::networks`] may name more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
-    /// Whatever the engine thinks best.
+    /// The network `bridge`.
     #[default]
     Default,
     /// Loopback only.
     None,
     /// The host's.
     Host,
+    /// That of another container, by name or id.
+    Container(String),
+    /// One that somebody made, by name or id.
+    Named(String),
+}
+
+/// What a container wishes of one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wish {
+    /// Further names there.
+    pub aliases: Vec<String>,
+    /// A static address.
+    pub v4: Option<IpAddr>,
+    /// A static address.
+    pub v6: Option<IpAddr>,
+    /// Hardware address.
+    pub mac: Option<[u8; 6]>,
+    /// `CONTAINER:ALIAS`
+    pub links: Vec<String>,
+    /// `com.docker.network.…`
+    pub options: BTreeMap<String, String>,
+    /// The highest one's gateway is the way out.
+    pub gateway_priority: i64,
+}
+
+/// A port to publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortWish {
+    /// The container's.
+    pub port: u16,
+    /// Which protocol.
+    pub protocol: network::Protocol,
+    /// An address of the host; all of them if none.
+    pub host: Option<IpAddr>,
+    /// The first free one of these; any if none.
+    pub ports: Option<(u16, u16)>,
 }
 
 /// Limits; 0, empty or none is "no limit".

@@ -9,9 +9,9 @@ use trace::Room;
 
 use crate::{
     Created, Engine, Image, LastRun, State, blocking,
-    config::{Config, Network},
+    config::Config,
     disk::make_directory,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     handle::{Handle, Record},
     locked, names,
     recorder::Recorder,
@@ -46,8 +46,13 @@ impl Engine {
         let mut steps = Recorder::start();
         validate::check(&config, self.0.host.cpus)?;
         self.runtime(&config.host.runtime)?;
+        match self.check_networks(&config) {
+            // Said by the start, as Docker does: clients take "not found" here for the image.
+            Err(error) if error.kind == Kind::NotFound => {}
+            other => other?,
+        }
         let image = self.image(&config.image).await?;
-        let warnings = notices(&config, &image);
+        let warnings = notices(&image);
         merge(&mut config, &image)?;
         steps.step(Room::Engine, format!("resolve image {}", config.image), image_details(&image));
 
@@ -60,7 +65,8 @@ impl Engine {
         });
         let chain = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let (created, last) = (Timestamp::now(), LastRun::default());
-        let record = Record { name, created, config, state: State::Created, last, chain };
+        let (attachments, ports) = (Vec::new(), Vec::new());
+        let record = Record { name, created, config, state: State::Created, last, chain, attachments, ports };
         self.prepare(&id, &record, &mut undo).await?;
         let details =
             vec![("driver", self.0.snapshots.name().to_owned()), ("layers", record.chain.len().to_string())];
@@ -103,13 +109,8 @@ fn image_details(image: &Image) -> Vec<(&'static str, String)> {
 }
 
 /// What the user should know of this request, whether or not it succeeds later.
-fn notices(config: &Config, image: &Image) -> Vec<String> {
+fn notices(image: &Image) -> Vec<String> {
     let mut notices = Vec::new();
-    if config.host.network == Network::Default {
-        let text = "This engine has no bridge network yet: the container has a working loopback and nothing else. \
-                    Say --network none to accept that, or --network host to use the host's network.";
-        notices.push(text.to_owned());
-    }
     let volumes: Vec<&str> = image.config.config.volumes.iter().map(String::as_str).collect();
     if !volumes.is_empty() {
         let paths = volumes.join(", ");
@@ -137,7 +138,7 @@ fn merge(config: &mut Config, image: &Image) -> Result<()> {
     }
     let words = config.entrypoint.iter().flatten().chain(config.command.iter().flatten());
     if words.count() == 0 {
-        return Err(Error::new(crate::Kind::Invalid, "no command specified"));
+        return Err(Error::new(Kind::Invalid, "no command specified"));
     }
     let key = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = config.env.iter().map(key).collect();

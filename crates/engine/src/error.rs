@@ -75,6 +75,18 @@ impl From<image::Error> for Error {
     }
 }
 
+impl From<network::Error> for Error {
+    fn from(error: network::Error) -> Self {
+        let kind = match &error {
+            network::Error::Invalid(_) => Kind::Invalid,
+            network::Error::Conflict(_) => Kind::Conflict,
+            network::Error::Exhausted(_) => Kind::Forbidden,
+            network::Error::Netlink(_) | network::Error::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<snapshot::Error> for Error {
     fn from(error: snapshot::Error) -> Self {
         let kind = match &error {

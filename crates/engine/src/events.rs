@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use crate::{Container, Event, locked};
+use crate::{Container, Event, Network, locked};
 
 const KEPT: usize = 256;
 /// A listener that is further behind loses the oldest.
@@ -55,6 +55,22 @@ impl Events {
             kind: "container",
             action: action.to_owned(),
             id: container.id.clone(),
+            attributes,
+        });
+    }
+
+    /// `action` of a network.
+    pub(crate) fn network(&self, network: &Network, action: &str, more: &[(&str, String)]) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.driver.clone()),
+        ]);
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.tell(Event {
+            at: Timestamp::now(),
+            kind: "network",
+            action: action.to_owned(),
+            id: network.id.clone(),
             attributes,
         });
     }

@@ -10,7 +10,7 @@ use tokio::sync::{MutexGuard, mpsc, watch};
 use trace::Timeline;
 
 use crate::{
-    AttachOptions, Config, Container, Frame, Input, LastRun, State,
+    AttachOptions, Attachment as Place, Config, Container, Frame, Input, LastRun, PublishedPort, State,
     error::{Error, Kind, Result},
     locked,
     state::Event,
@@ -29,6 +29,10 @@ pub(crate) struct Record {
     pub(crate) last: LastRun,
     /// Diff ids of the image's layers: they stay while this container does, even if the image goes.
     pub(crate) chain: Vec<Digest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attachments: Vec<Place>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<PublishedPort>,
 }
 
 /// What readers and waiters see.
@@ -160,8 +164,9 @@ impl Handle {
 
     /// What must be on disk of it.
     pub(crate) fn record(&self) -> Record {
-        let Container { name, created, config, state, last, .. } = Container::clone(&self.now());
-        Record { name, created, config, state, last, chain: self.chain.clone() }
+        let Container { name, created, config, state, last, attachments, ports, .. } =
+            Container::clone(&self.now());
+        Record { name, created, config, state, last, chain: self.chain.clone(), attachments, ports }
     }
 }
 

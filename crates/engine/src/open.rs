@@ -29,6 +29,7 @@ use crate::{
     handle::{CONTAINERS, Handle, Record},
     host::Host,
     locked, names,
+    networks::{Networks, default_link},
     registry::Registry,
     run::LOST,
     shim::Line,
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) images: Arc<Images>,
     pub(crate) snapshots: Arc<dyn Driver>,
+    pub(crate) networks: Networks,
     pub(crate) containers: Registry,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
     pub(crate) events: Events,
@@ -87,8 +89,11 @@ impl Engine {
         let runtime = seal(&options.runtime)
             .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
+        let engine_id = engine_id(&store)?;
+        let link = options.bridge.clone().unwrap_or_else(|| default_link(&options.data_root, &engine_id));
         let engine = Self(Arc::new(Inner {
-            engine_id: engine_id(&store)?,
+            networks: Networks::open(&store, &link, &engine_id)?,
+            engine_id,
             warnings: warnings(&store, &images, &damaged),
             host: Host::look(),
             events: Events::new(),
@@ -109,6 +114,7 @@ impl Engine {
         let (recovered, unreadable) = engine.copies_without_record(&records);
         let adoptions = records.into_iter().chain(recovered).map(|(id, record)| engine.adopt(id, record));
         futures_util::future::join_all(adoptions).await;
+        engine.restore_networks().await;
         // What an unreadable record owned must not be swept: it is all that is left of the container.
         if unreadable == 0 {
             engine.sweep().await;
@@ -224,6 +230,8 @@ impl Engine {
         };
         if let Some((code, at, oom_killed, error)) = last {
             handle.change(|container| {
+                container.attachments.clear();
+                container.ports.clear();
                 container.state = State::Exited;
                 container.last.exit_code = code;
                 container.last.finished_at = Some(at.unwrap_or_else(Timestamp::now));
@@ -257,6 +265,8 @@ impl Engine {
             state,
             last: record.last.clone(),
             execs: Vec::new(),
+            attachments: record.attachments.clone(),
+            ports: record.ports.clone(),
             log_path: self.log_path(&id, &record.config.host.log),
             storage: self.0.snapshots.describe(&id).unwrap_or_default(),
             files: Files {

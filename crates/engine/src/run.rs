@@ -80,15 +80,19 @@ impl Engine {
     }
 
     fn ended(&self, handle: &Arc<Handle>, exit: Exit) {
+        let before = handle.now();
         let passed = handle.pass(Event::Exited, |container| {
             container.last.exit_code = exit.code;
             container.last.finished_at = Timestamp::from_nanosecond(exit.at.into()).ok();
             container.last.oom_killed = exit.oom_killed;
             container.execs.clear();
+            container.attachments.clear();
+            container.ports.clear();
         });
         if passed.is_err() {
             return; // Told twice: by the state and by an event.
         }
+        self.leave(&before.id, &before.attachments, &before.ports);
         let container = handle.now();
         if exit.oom_killed {
             self.0.events.container(&container, "oom", &[]);

@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use network::{Mode, Namespace as NetworkNamespace};
+use network::Namespace as NetworkNamespace;
 use oci::{Mount, spec, spec::NamespaceKind};
 
 use crate::{
     Container, Files,
-    config::{Bind, Config, Network, Resources},
+    config::{Bind, Config, Resources},
     error::Result,
     seccomp,
     user::Identity,
@@ -212,6 +212,15 @@ fn bind(bind: &Bind) -> Mount {
     bind_mount(&bind.target, bind.source.display().to_string(), &options)
 }
 
+/// As Docker: where one bind is to carry mounts from or to the host, the root must not stand in the way.
+fn root_propagation(binds: &[Bind]) -> Option<&'static str> {
+    let has = |words: [&str; 2]| binds.iter().any(|bind| words.contains(&bind.propagation.as_str()));
+    if has(["shared", "rshared"]) {
+        return Some("shared");
+    }
+    has(["slave", "rslave"]).then_some("rslave")
+}
+
 fn tmpfs(path: &str, options: &str) -> Mount {
     let given = if options.is_empty() { String::new() } else { format!(",{options}") };
     mount(path, "tmpfs", "tmpfs", &format!("noexec,nosuid,nodev{given}"))
@@ -241,6 +250,7 @@ fn linux(config: &Config, facts: &Facts) -> Result<spec::Linux> {
             .map(|&path| path.to_owned())
             .chain(facts.thermal.iter().cloned())
             .collect(),
+        rootfs_propagation: root_propagation(&config.host.binds).map(str::to_owned),
         readonly_paths: READ_ONLY.iter().map(|&path| path.to_owned()).collect(),
         ..spec::Linux::default()
     })
@@ -316,14 +326,6 @@ fn device_rules() -> Vec<spec::DeviceRule> {
     vec![spec::DeviceRule { allow: false, access: Some("rwm".to_owned()), ..spec::DeviceRule::default() }]
 }
 
-/// How the container's network is to be planned.
-pub(crate) fn network_mode(config: &Config) -> Mode {
-    match config.host.network {
-        Network::Default | Network::None => Mode::None,
-        Network::Host => Mode::Host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,6 +350,20 @@ mod tests {
         assert_eq!((memory.limit, memory.swap), (Some(64 << 20), Some(128 << 20)));
         assert_eq!((cpu.quota, cpu.period), (Some(50_000), Some(100_000)));
         assert!(spec.pids.is_none());
+    }
+
+    #[test]
+    fn the_root_spreads_as_its_binds_need() {
+        let bind = |word: &str| Bind {
+            propagation: word.to_owned(),
+            source: "/s".into(),
+            target: "/t".into(),
+            read_only: false,
+            create_source: false,
+        };
+        assert_eq!(root_propagation(&[bind(""), bind("rprivate")]), None);
+        assert_eq!(root_propagation(&[bind("rslave"), bind("")]), Some("rslave"));
+        assert_eq!(root_propagation(&[bind("slave"), bind("rshared")]), Some("shared"));
     }
 
     #[test]

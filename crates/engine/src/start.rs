@@ -19,8 +19,11 @@ use crate::{
     config::Log,
     disk::{make_directory, write_json},
     error::{Error, Kind, Result},
+    etc,
     handle::Handle,
-    host, locked,
+    host,
+    join::Joined,
+    locked,
     recorder::Recorder,
     shim::Line,
     spec::{self as bundle, Facts},
@@ -73,13 +76,22 @@ impl Engine {
         let container = handle.now();
         let mut undo = Undo::default();
         let mut steps = Recorder::start();
-        let directory = self.lay_out(&container, &mut steps).await?;
+        let joined = self.join(&container).await?;
+        undo.push({
+            let (engine, id) = (self.clone(), container.id.clone());
+            let (attachments, ports) = (joined.attachments.clone(), joined.ports.clone());
+            move || engine.leave(&id, &attachments, &ports)
+        });
+        steps.step(Room::Network, "join networks", network_details(&joined));
+        let directory = self.lay_out(&container, &joined, &mut steps).await?;
         undo.push({
             let directory = directory.clone();
             move || drop(fs::remove_dir_all(directory))
         });
         let (line, state) = self.launch(handle, &directory, &mut steps).await?;
         undo.defuse();
+        let Joined { attachments, ports, .. } = joined;
+        handle.change(|container| (container.attachments, container.ports) = (attachments, ports));
         let mut timeline = std::mem::take(&mut *locked(&handle.creation));
         timeline.join(steps.timeline);
         timeline.join(state.timeline.clone());
@@ -90,15 +102,12 @@ impl Engine {
     }
 
     /// Everything that a shim needs to know, in the bundle's directory.
-    async fn lay_out(&self, container: &Container, steps: &mut Recorder) -> Result<PathBuf> {
+    async fn lay_out(&self, container: &Container, joined: &Joined, steps: &mut Recorder) -> Result<PathBuf> {
         let runtime = self.runtime(&container.config.host.runtime)?;
         check_sources(container)?;
-        let network = network::plan(&bundle::network_mode(&container.config));
-        steps.step(Room::Network, "plan network", vec![("namespace", network.namespace.to_string())]);
-
         let identity = self.identity(container).await?;
-        let facts = self.facts(container, identity, network, &runtime);
-        write_files(container, &facts)?;
+        let facts = self.facts(container, identity, joined, &runtime);
+        etc::write(container, joined, &facts.hostname)?;
         steps.step(Room::Engine, "resolve user, write /etc files", user_details(&facts.identity));
 
         let root = self.0.snapshots.mounts(&container.id)?;
@@ -209,26 +218,22 @@ impl Engine {
         .await?
     }
 
-    fn facts(
-        &self,
-        container: &Container,
-        identity: Identity,
-        network: network::Plan,
-        runtime: &Runtime,
-    ) -> Facts {
+    fn facts(&self, container: &Container, identity: Identity, joined: &Joined, runtime: &Runtime) -> Facts {
         let Container { id, config, files, .. } = container;
         let parent = match config.host.cgroup_parent.as_str() {
             "" => &self.0.options.cgroup_parent,
             given => given,
         };
-        let hostname = match (config.hostname.as_str(), &config.host.network) {
-            ("", crate::config::Network::Host) => host::name(),
-            ("", _) => id[..12].to_owned(),
-            (given, _) => given.to_owned(),
+        let files = joined.host.as_ref().map_or(files, |host| &host.files);
+        let hostname = match (&joined.host, config.hostname.as_str(), &config.host.network) {
+            (Some(_), ..) => fs::read_to_string(&files.hostname).unwrap_or_default().trim().to_owned(),
+            (None, "", crate::config::Network::Host) => host::name(),
+            (None, "", _) => id[..12].to_owned(),
+            (None, given, _) => given.to_owned(),
         };
         Facts {
             identity,
-            network,
+            network: joined.plan.clone(),
             hostname,
             files: files.clone(),
             cgroup: format!("/{}/{id}", parent.trim_matches('/')),
@@ -353,23 +358,14 @@ pub(crate) fn check_sources(container: &Container) -> Result<()> {
     Ok(())
 }
 
-/// The files that are mounted over `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`. What a container wrote into
-/// them is kept; only what is missing is made.
-fn write_files(container: &Container, facts: &Facts) -> Result<()> {
-    let files = &facts.files;
-    let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let host_network = container.config.host.network == crate::config::Network::Host;
-    let hosts = if host_network { of_host("/etc/hosts") } else { host::HOSTS.to_owned() };
-    for (path, content) in [
-        (&files.hostname, format!("{}\n", facts.hostname)),
-        (&files.hosts, hosts),
-        (&files.resolv_conf, of_host("/etc/resolv.conf")),
-    ] {
-        if !path.exists() {
-            fs::write(path, content).map_err(|error| Error::at("write", path, &error))?;
-        }
+fn network_details(joined: &Joined) -> Vec<(&'static str, String)> {
+    let mut details = vec![("namespace", joined.plan.namespace.to_string())];
+    for place in &joined.attachments {
+        let addresses: Vec<String> = place.endpoint.addresses.iter().map(ToString::to_string).collect();
+        details.push(("address", format!("{} {}", place.name, addresses.join(" "))));
     }
-    Ok(())
+    details.extend(joined.ports.iter().map(|port| ("port", format!("{}:{}", port.host, port.host_port))));
+    details
 }
 
 /// Docker's exit code of a container that could not start, by the words of the error.

@@ -1,12 +1,13 @@
 //! What the doors hand in and get back: plain values.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{Config, LastRun, State};
+use crate::{Config, LastRun, State, config::Wish};
 
 /// Where one engine lives; several live side by side with different roots.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Options {
     pub runtime: PathBuf,
     /// Further OCI runtimes by name.
     pub runtimes: BTreeMap<String, PathBuf>,
+    /// Link of the network `bridge`; chosen if none.
+    pub bridge: Option<String>,
 }
 
 /// A published snapshot of one container.
@@ -46,8 +49,56 @@ pub struct Container {
     pub log_path: Option<PathBuf>,
     /// Directories on disk by Docker's names (`LowerDir`, …).
     pub storage: BTreeMap<String, String>,
+    /// The networks that it is in while it runs, the one that it leaves by first.
+    pub attachments: Vec<Attachment>,
+    /// Ports of the host that lead to it while it runs.
+    pub ports: Vec<PublishedPort>,
     /// Files that the engine mounts into it: `hostname`, `hosts`, `resolv.conf` on the host.
     pub files: Files,
+}
+
+/// A container's place in one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its id.
+    pub network: String,
+    /// The network's name.
+    pub name: String,
+    /// Of the place itself; 64 hex digits.
+    pub id: String,
+    /// What was wished.
+    pub wish: Wish,
+    /// What was made of it.
+    pub endpoint: network::Endpoint,
+    /// Addresses of the network's bridge.
+    pub gateways: Vec<IpAddr>,
+}
+
+impl Attachment {
+    /// Its address of one family, with the prefix of the subnet.
+    pub fn address(&self, v6: bool) -> Option<ipnet::IpNet> {
+        self.endpoint.addresses.iter().copied().find(|net| net.addr().is_ipv6() == v6)
+    }
+
+    /// The network's gateway of one family.
+    pub fn gateway(&self, v6: bool) -> Option<IpAddr> {
+        self.gateways.iter().copied().find(|address| address.is_ipv6() == v6)
+    }
+}
+
+/// A port of the host that leads to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// The container's.
+    pub port: u16,
+    /// Which protocol.
+    pub protocol: network::Protocol,
+    /// The host's address; all of its family if unspecified.
+    pub host: IpAddr,
+    /// The host's.
+    pub host_port: u16,
+    /// The container's address.
+    pub target: IpAddr,
 }
 
 /// The host side of the files that the engine mounts into a container.

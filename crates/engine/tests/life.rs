@@ -34,6 +34,7 @@ impl House {
             shim: program("knarr-shim"),
             runtime: program("knarr-runtime"),
             runtimes: BTreeMap::new(),
+            bridge: None,
         };
         let engine = Engine::open(options.clone()).await.expect("open the engine");
         engine
@@ -107,6 +108,8 @@ fn program(name: &str) -> PathBuf {
 fn config(words: &[&str]) -> Config {
     let mut config = Config { image: "busybox".into(), command: Some(owned(words)), ..Config::default() };
     config.host.runtime = std::env::var("RUNTIME").unwrap_or_default();
+    // The default network would be a bridge in this machine's own namespace.
+    config.host.network = engine::config::Network::None;
     config
 }
 

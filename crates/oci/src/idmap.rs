@@ -3,11 +3,14 @@
 //! Every container's config carries an [`IdMap`] from the first day; the empty map is the identity. Nothing in
 //! knarr may take a uid inside for a uid outside without asking it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One line of `/proc/PID/uid_map`: `size` ids from `container` inside are those from `host` outside
 /// (`user_namespaces(7)`; also OCI's `linux.uidMappings`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct IdMapping {
     /// First id inside.
     #[serde(rename = "containerID")]
@@ -17,6 +20,14 @@ pub struct IdMapping {
     pub host: u32,
     /// How many.
     pub size: u32,
+}
+
+crate::strict::only_as_object!(IdMapping);
+/// A line of `/proc/PID/uid_map`.
+impl fmt::Display for IdMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.container, self.host, self.size)
+    }
 }
 
 /// The user and group map of one container. Empty means: no user namespace, ids are the same on both sides.
@@ -69,6 +80,7 @@ mod tests {
         assert_eq!(IdMap::IDENTITY.host_uid(7), Some(7));
         let line = IdMapping { container: 0, host: 100_000, size: 65_536 };
         let map = IdMap { uids: vec![line], gids: vec![] };
+        assert_eq!(line.to_string(), "0 100000 65536");
         assert_eq!(map.host_uid(0), Some(100_000));
         assert_eq!(map.host_uid(65_535), Some(165_535));
         assert_eq!(map.host_uid(65_536), None);

@@ -10,6 +10,7 @@ pub mod mount;
 pub mod platform;
 pub mod reference;
 pub mod spec;
+mod strict;
 
 pub use digest::Digest;
 pub use idmap::{IdMap, IdMapping};

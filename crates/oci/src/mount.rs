@@ -6,7 +6,7 @@ use crate::IdMapping;
 
 /// One mount. `destination` is a path inside the container's root.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct Mount {
     /// Absolute path inside the root.
     pub destination: String,
@@ -28,3 +28,5 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
 }
+
+crate::strict::only_as_object!(Mount);

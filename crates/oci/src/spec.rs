@@ -1,16 +1,20 @@
 //! The runtime's `config.json` (runtime-spec 1.3, Linux), in full: what the engine writes and the runtime reads.
 //!
-//! Unknown members are ignored on reading, as the spec demands; absent ones stay absent on writing.
+//! Unknown members are ignored on reading, as the spec demands; absent ones stay absent on writing. A member that is
+//! there twice is refused: two readers would see two documents.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IdMapping, Mount};
+use crate::{IdMapping, Mount, strict::object};
 
 /// The version that knarr writes: the lowest that has what it uses, since old runtimes (crun 1.8) refuse newer ones
 /// unread.
 pub const VERSION: &str = "1.0.0";
+
+/// The newest version whose whole `config.json` is known here.
+pub const NEWEST: &str = "1.3.0";
 
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -26,16 +30,6 @@ macro_rules! words {
     };
 }
 
-macro_rules! object {
-    ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $type:ty),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        #[allow(missing_docs)] // Named and described in the spec; repeating it here would only drift.
-        pub struct $name { $($(#[$fmeta])* pub $field: $type),* }
-    };
-}
-
 object! {
 /// config.md: the whole document.
 Spec {
@@ -46,7 +40,7 @@ Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")] domainname: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] mounts: Vec<Mount>,
     #[serde(default, skip_serializing_if = "Option::is_none")] hooks: Option<Hooks>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] annotations: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")] linux: Option<Linux>,
 }}
 
@@ -158,14 +152,14 @@ Linux {
     #[serde(default, skip_serializing_if = "Vec::is_empty")] namespaces: Vec<Namespace>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] uid_mappings: Vec<IdMapping>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] gid_mappings: Vec<IdMapping>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] time_offsets: BTreeMap<String, TimeOffset>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] time_offsets: BTreeMap<String, TimeOffset>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] devices: Vec<Device>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] net_devices: BTreeMap<String, NetDevice>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] net_devices: BTreeMap<String, NetDevice>,
     #[serde(default, skip_serializing_if = "Option::is_none")] cgroups_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")] resources: Option<Resources>,
     #[serde(default, skip_serializing_if = "Option::is_none")] intel_rdt: Option<IntelRdt>,
     #[serde(default, skip_serializing_if = "Option::is_none")] memory_policy: Option<MemoryPolicy>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] sysctl: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] sysctl: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")] seccomp: Option<Arc<Seccomp>>,
     #[serde(default, skip_serializing_if = "Option::is_none")] rootfs_propagation: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] masked_paths: Vec<String>,
@@ -182,6 +176,7 @@ NamespaceKind {
 
 /// A namespace to create, or with a `path` to join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Namespace {
     /// Which.
     #[serde(rename = "type")]
@@ -190,6 +185,7 @@ pub struct Namespace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
+crate::strict::only_as_object!(Namespace);
 
 object! {
 /// Offset of `monotonic` or `boottime` in a time namespace.
@@ -221,8 +217,8 @@ Resources {
     #[serde(default, rename = "blockIO", skip_serializing_if = "Option::is_none")] block_io: Option<BlockIo>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] hugepage_limits: Vec<HugepageLimit>,
     #[serde(default, skip_serializing_if = "Option::is_none")] network: Option<NetworkClass>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] rdma: BTreeMap<String, Rdma>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")] unified: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] rdma: BTreeMap<String, Rdma>,
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] unified: BTreeMap<String, String>,
 }}
 
 object! {
@@ -386,6 +382,6 @@ pub struct State {
     /// Absolute path of the bundle.
     pub bundle: String,
     /// From the spec.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

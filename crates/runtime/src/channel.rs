@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     time::Duration,
@@ -90,9 +90,28 @@ impl Channel {
                 .is_ok_and(|ready| ready > 0)
     }
 
+    /// Hands a descriptor over, before what is said next.
+    pub fn give(&self, fd: impl AsFd) -> Result<()> {
+        sys::fdpass::send_fd(self.0.get_ref(), fd)
+            .during(|| "send a descriptor to the other half of the runtime")
+    }
+
+    /// The child: asks the parent for a descriptor.
+    pub fn ask_fd(&mut self, what: &str) -> Result<OwnedFd> {
+        self.say(&Message::Ask(what.to_owned()))?;
+        let given = sys::fdpass::recv_fd(self.0.get_ref()).during(|| format!("receive {what}"))?;
+        let given = given.ok_or_else(|| Error::new(format!("{what}: the runtime gave up")))?;
+        self.answered(what)?;
+        Ok(given)
+    }
+
     /// The child: asks the parent for something and waits until it is done.
     pub fn ask(&mut self, what: &str) -> Result<()> {
         self.say(&Message::Ask(what.to_owned()))?;
+        self.answered(what)
+    }
+
+    fn answered(&mut self, what: &str) -> Result<()> {
         match self.hear::<bool>()? {
             Some(true) => Ok(()),
             _ => Err(Error::new(format!("{what}: the runtime gave up"))),

@@ -2,16 +2,17 @@
 
 use std::{
     fs,
+    io::Write,
     os::fd::{AsFd, OwnedFd},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oci::spec::{Hooks, Process, Status};
+use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Resources, Status};
 use rustix::io::Errno;
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, fcntl_lock, flock},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
+    rdt,
     seccomp::notify::Agent,
 };
 
@@ -44,8 +46,23 @@ pub struct Record {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// Its groups.
     pub places: Vec<Place>,
+    /// The systemd unit that its groups belong to, if systemd made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<cgroup::Unit>,
+    /// Its limits, with what `update` has changed.
+    #[serde(default)]
+    pub resources: Resources,
     /// What `exec` without `--process` starts from.
     pub process: Process,
+    /// Its shares of cache and memory bandwidth.
+    #[serde(default)]
+    pub rdt: rdt::Places,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Those that are still to run.
     pub hooks: Hooks,
     /// Who decides on the system calls of its processes.
@@ -90,6 +107,48 @@ pub fn reserve(root: &Path, id: &str) -> Result<PathBuf> {
         _ => Error::refused(format!("make {}", directory.display()), &error),
     })?;
     Ok(directory)
+}
+
+/// A container that is being made: until its record is there, this says what would have to be taken away.
+#[derive(Debug)]
+pub struct Making {
+    /// Locked by this process, not by those that it forks, who may outlive it; hence no `flock(2)`.
+    _file: fs::File,
+}
+
+impl Making {
+    fn file(directory: &Path) -> PathBuf {
+        directory.join("making.json")
+    }
+
+    /// Notes the groups, before the first of them is made.
+    pub fn begin(directory: &Path, places: &[Place]) -> Result<Self> {
+        let path = Self::file(directory);
+        let what = || format!("write {}", path.display());
+        let mut file = fs::File::create(&path).during(what)?;
+        fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).during(what)?;
+        let text =
+            serde_json::to_vec(places).map_err(|error| Error::new(format!("encode places: {error}")))?;
+        file.write_all(&text).during(what)?;
+        Ok(Self { _file: file })
+    }
+
+    /// What a runtime that was killed has left of groups; an error if there is one still at it.
+    pub fn abandoned(directory: &Path) -> Result<Vec<Place>> {
+        let path = Self::file(directory);
+        let file = match fs::File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::refused(format!("open {}", path.display()), &error)),
+        };
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::ACCESS) => return Err(Error::new("the container is being created")),
+            Err(error) => return Err(Error::refused(format!("lock {}", path.display()), &error.into())),
+        }
+        // One that was cut short was killed before there were groups.
+        Ok(serde_json::from_reader(file).unwrap_or_default())
+    }
 }
 
 impl Record {

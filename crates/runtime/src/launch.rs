@@ -1,34 +1,33 @@
 //! Plan → process: one clone, the child's loop over its steps, and the parent that answers it.
 
 use std::{
+    cell::RefCell,
     io::Write,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
     },
-    path::Path,
 };
 
-use oci::{
-    IdMapping,
-    spec::{Hooks, State},
-};
+use oci::spec::{Hooks, State};
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::Mode,
     process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid},
 };
-use sys::process::Fork;
 use trace::Room;
 
 use crate::{
+    birth::{self, Birth},
     cgroup::Places,
     channel::{Channel, Message},
     error::{During, Error, Result},
-    hooks,
-    plan::{Plan, namespace_bit},
+    hooks, idmaps,
+    netdev::Moved,
+    plan::Plan,
     record::{Description, Recorder},
     seccomp::notify::Agent,
     steps::Child,
+    trees::Trees,
 };
 
 /// What a launch needs beyond its plan.
@@ -62,19 +61,22 @@ pub struct Born {
     /// The handle.
     pub pidfd: OwnedFd,
     channel: Channel,
+    moved: RefCell<Moved>,
 }
 
 /// Clones, and sees the child through to where it is ready.
 pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
     let (ours, theirs) = Channel::pair()?;
-    let created = Description::new("clone3").with("namespaces", namespace_names(launch.plan.namespaces));
-    let forked = recorder.step(|| created, || clone(&launch))?;
+    let created = Description::new("clone3").with("namespaces", birth::names(launch.plan.namespaces));
+    let container = launch.container.as_ref().map(|(pidfd, kinds)| (pidfd.as_fd(), *kinds));
+    let birth = Birth { plan: launch.plan, cgroup: launch.groups.unified(), container };
+    let forked = recorder.step(|| created, || birth::clone(birth))?;
     let Some((pid, pidfd)) = forked else {
         drop(ours);
         become_child(launch, theirs, recorder.is_on());
     };
     drop(theirs);
-    let mut born = Born { pid, pidfd, channel: ours };
+    let mut born = Born { pid, pidfd, channel: ours, moved: RefCell::default() };
     if let Err(error) = see_through(&launch, &mut born, recorder) {
         end(&born);
         return Err(error);
@@ -84,11 +86,6 @@ pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
         recorder.step(|| inodes, || ());
     }
     Ok(born)
-}
-
-fn namespace_names(bits: u64) -> String {
-    let named = sys::process::NAMESPACES.iter().filter(|(_, bit)| bits & bit != 0);
-    named.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
 
 /// The namespaces that a process is in, with their inode numbers.
@@ -102,58 +99,9 @@ fn namespaces_of(pid: i32) -> Description {
     })
 }
 
-/// The one clone, between joining what only children can enter and going back.
-fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
-    let mut joined = Vec::new();
-    for join in &launch.plan.parent_joins {
-        joined.push(own_namespace(join.name)?);
-        crate::steps::join(join)?;
-    }
-    let pid_bit = namespace_bit("pid");
-    if let Some((container, kinds)) = &launch.container
-        && kinds & pid_bit != 0
-    {
-        joined.push(own_namespace("pid")?);
-        sys::process::setns(container.as_fd(), pid_bit).during(|| "join the container's pid namespace")?;
-    }
-    if let Some(offsets) = &launch.plan.time_offsets {
-        joined.push(own_namespace("time")?);
-        sys::process::unshare(namespace_bit("time")).during(|| "create namespace time")?;
-        std::fs::write("/proc/self/timens_offsets", offsets)
-            .during(|| format!("write time offsets {offsets:?}"))?;
-    }
-    let forked = sys::process::fork(Fork {
-        namespaces: launch.plan.namespaces,
-        cgroup: launch.groups.unified(),
-        sibling: false,
-    })
-    .map_err(|error| {
-        let hint = "the runtime needs root (or CAP_SYS_ADMIN) and free namespaces, see /proc/sys/user";
-        Error::refused(format!("clone3 {}", namespace_names(launch.plan.namespaces)), &error).hint(hint)
-    })?;
-    if forked.is_some() {
-        for (name, namespace) in joined.into_iter().rev() {
-            sys::process::setns(namespace.as_fd(), namespace_bit(name))
-                .during(|| format!("go back to namespace {name}"))?;
-        }
-    }
-    Ok(forked)
-}
-
-fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
-    let file = match name {
-        "pid" => "pid_for_children",
-        "time" => "time_for_children",
-        other => other,
-    };
-    let path = format!("/proc/self/ns/{file}");
-    let fd =
-        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))?;
-    Ok((name, fd))
-}
-
 /// The parent's part until the child is ready.
 pub(crate) fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
+    let mut trees = Trees::default();
     loop {
         match born.channel.hear::<Message>()? {
             Some(Message::Ready(timeline)) => {
@@ -165,7 +113,11 @@ pub(crate) fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut R
                 return Err(error);
             }
             Some(Message::Ask(what)) => {
-                answer(launch, born.pid, &what, recorder)?;
+                if let Some(number) = what.strip_prefix("tree ") {
+                    born.channel.give(trees.open(launch.plan, born.pid, number)?)?;
+                } else {
+                    answer(launch, born, &what, recorder)?;
+                }
                 born.channel.say(&true)?;
             }
             Some(other) => return Err(Error::new(format!("the child says {other:?} before it is ready"))),
@@ -174,11 +126,23 @@ pub(crate) fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut R
     }
 }
 
-fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) -> Result<()> {
+fn answer(launch: &Launch<'_>, born: &Born, what: &str, recorder: &mut Recorder) -> Result<()> {
+    let pid = born.pid;
     match (what, &launch.plan.id_maps) {
         ("id-maps", Some((uids, gids))) => recorder.step(
-            || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
-            || write_maps(pid, uids, gids),
+            || {
+                Description::new("write id maps")
+                    .with("uids", idmaps::text(uids))
+                    .with("gids", idmaps::text(gids))
+            },
+            || idmaps::write(pid, uids, gids),
+        ),
+        ("network devices", _) => recorder.step(
+            || {
+                let names: Vec<&str> = launch.plan.net_devices.keys().map(String::as_str).collect();
+                Description::new("move network devices into the container").with("names", names.join(" "))
+            },
+            || born.moved.borrow_mut().take(&launch.plan.net_devices, pid),
         ),
         ("hooks", _) => {
             let mut state = launch.state.clone();
@@ -188,25 +152,6 @@ fn answer(launch: &Launch<'_>, pid: i32, what: &str, recorder: &mut Recorder) ->
         }
         _ => Err(Error::new(format!("the child asks for {what:?}"))),
     }
-}
-
-fn map_text(map: &[IdMapping]) -> String {
-    let lines = map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
-    lines.collect()
-}
-
-fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
-        if map.is_empty() {
-            return Err(Error::new(format!(
-                "{file}: a new user namespace needs uidMappings and gidMappings"
-            )));
-        }
-        let path = format!("/proc/{pid}/{file}");
-        std::fs::write(Path::new(&path), map_text(map))
-            .during(|| format!("write {:?} to {path}", map_text(map).trim()))?;
-    }
-    Ok(())
 }
 
 fn ended_early(born: &Born) -> Error {
@@ -223,6 +168,7 @@ fn ended_early(born: &Born) -> Error {
 
 /// Kills a process and takes its exit.
 pub fn end(born: &Born) {
+    born.moved.borrow_mut().give_back();
     let _ = sys::process::signal(born.pidfd.as_fd(), 9);
     let _ = wait(born);
 }
@@ -246,7 +192,7 @@ impl Born {
     /// A process that somebody else has made.
     #[cfg(test)]
     pub(crate) fn of(pid: i32, pidfd: OwnedFd, channel: Channel) -> Self {
-        Self { pid, pidfd, channel }
+        Self { pid, pidfd, channel, moved: RefCell::default() }
     }
 
     /// Lets it become its program; fails if that fails.
@@ -319,6 +265,7 @@ fn run_child(launch: Launch<'_>, channel: &mut Channel, recorder: &mut Recorder)
         root: None,
         proc: None,
         empty: None,
+        null: None,
         console: launch.console,
         container: launch.container,
         state,

@@ -66,6 +66,8 @@ pub struct Options {
     pub id_map: Option<bool>,
     /// Copy what the image has there into the new tmpfs (`tmpcopyup`).
     pub copy_up: bool,
+    /// Change the mount that is there already (`remount`).
+    pub remount: bool,
 }
 
 /// Word, bits to set, bits to clear.
@@ -102,6 +104,23 @@ const PROPAGATION: &[(&str, u64, bool)] = &[
     ("runbindable", propagation::UNBINDABLE, true),
 ];
 
+/// Words that are handled one by one, and words for what is so anyway.
+const OTHERS: &[&str] = &[
+    "async",
+    "bind",
+    "defaults",
+    "idmap",
+    "loud",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "rbind",
+    "remount",
+    "ridmap",
+    "silent",
+    "tmpcopyup",
+];
+
 /// The propagation kind that `word` names, and whether for everything below.
 pub fn propagation_kind(word: &str) -> Option<(u64, bool)> {
     let found = PROPAGATION.iter().find(|(name, ..)| *name == word)?;
@@ -122,7 +141,8 @@ pub fn parse<'w>(words: impl IntoIterator<Item = &'w str>) -> Result<Options> {
             "idmap" => options.id_map = Some(false),
             "ridmap" => options.id_map = Some(true),
             "tmpcopyup" => options.copy_up = true,
-            "defaults" | "async" | "nomand" | "noiversion" | "loud" => {}
+            "remount" => options.remount = true,
+            "defaults" | "async" | "nomand" | "noiversion" | "loud" | "silent" | "nolazytime" => {}
             _ => {
                 if let Some((set, clear)) = attribute(word) {
                     options.mount.apply(set, clear);
@@ -142,12 +162,68 @@ pub fn parse<'w>(words: impl IntoIterator<Item = &'w str>) -> Result<Options> {
     Ok(options)
 }
 
+/// Every word that is known, sorted; others are the file system's.
+pub fn words() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
+    let kinds = PROPAGATION.iter().map(|(word, ..)| (*word).to_owned());
+    let others = OTHERS.iter().map(|word| (*word).to_owned());
+    let mut all: Vec<String> = attributes.chain(kinds).chain(others).collect();
+    all.sort_unstable();
+    all
+}
+
 fn attribute(word: &str) -> Option<(u64, u64)> {
     let found = ATTRIBUTES.iter().find(|(name, ..)| *name == word)?;
     Some((found.1, found.2))
 }
 
+/// One `mount_setattr(2)`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// With everything mounted below.
+    pub recursive: bool,
+    /// Attributes.
+    pub change: Change,
+    /// `MS_*` kind; 0 leaves it.
+    pub propagation: u64,
+}
+
 impl Options {
+    /// Gives the mount what its tree was to get: nothing is mounted below a new file system.
+    pub fn close_tree(&mut self) {
+        let tree = std::mem::take(&mut self.tree);
+        self.mount.apply(tree.set, tree.clear);
+    }
+
+    /// The fewest calls that make a copied mount what the options say: first of the mount, then of the tree.
+    pub fn calls(&self) -> Vec<Call> {
+        let mut calls = Vec::new();
+        let (mut mount, mut tree) = (self.mount, self.tree);
+        if self.recursive {
+            // What everything gets, the mount need not get twice.
+            if mount.set & !tree.set == 0 && mount.clear & !tree.clear == 0 {
+                mount = Change::default();
+            }
+        } else {
+            // Nothing is mounted below.
+            mount.apply(tree.set, tree.clear);
+            tree = Change::default();
+        }
+        for (recursive, change) in [(false, mount), (self.recursive, tree)] {
+            if !change.is_empty() {
+                calls.push(Call { recursive, change, propagation: 0 });
+            }
+        }
+        for (kind, recursive) in &self.propagation {
+            let recursive = *recursive && self.recursive;
+            match calls.iter_mut().rev().find(|call| call.recursive == recursive && call.propagation == 0) {
+                Some(call) => call.propagation = *kind,
+                None => calls.push(Call { recursive, change: Change::default(), propagation: *kind }),
+            }
+        }
+        calls
+    }
+
     /// The words again, in one fixed order; for plans and traces.
     pub fn words(&self) -> String {
         let change = |prefix: &str, change: Change| -> Vec<String> {
@@ -164,6 +240,7 @@ impl Options {
         let kinds =
             PROPAGATION.iter().filter(|(_, kind, recursive)| self.propagation.contains(&(*kind, *recursive)));
         words.extend(kinds.map(|(name, ..)| (*name).to_owned()));
+        words.extend(self.copy_up.then(|| "tmpcopyup".to_owned()));
         words.extend(self.data.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
             None => key.clone(),
@@ -186,6 +263,24 @@ mod tests {
         assert_eq!(options.propagation, [(propagation::SLAVE, true)]);
         assert_eq!(options.words(), "rw,nosuid,rro,rslave,size=64k,newinstance");
         assert!(parse(["a\0b"]).is_err());
+    }
+
+    #[test]
+    fn one_call_does_what_one_call_can() {
+        let calls = |words: &[&str]| parse(words.iter().copied()).unwrap().calls();
+        let readonly = Change { set: attr::RDONLY, clear: 0 };
+        assert_eq!(calls(&["rbind"]), []);
+        let private = Call { recursive: true, change: readonly, propagation: propagation::PRIVATE };
+        assert_eq!(calls(&["rbind", "ro", "rro", "rprivate"]), [private]);
+        assert_eq!(calls(&["bind", "rro", "rprivate"]), [Call { recursive: false, ..private }]);
+        let (mount, rest) = (Call { propagation: 0, ..private }, Change::default());
+        let separate = [Call { recursive: false, ..mount }, Call { change: rest, ..private }];
+        assert_eq!(calls(&["rbind", "ro", "rprivate"]), separate);
+        let both = calls(&["bind", "slave", "shared"]);
+        assert_eq!(
+            both.iter().map(|call| call.propagation).collect::<Vec<_>>(),
+            [propagation::SLAVE, propagation::SHARED]
+        );
     }
 
     #[test]

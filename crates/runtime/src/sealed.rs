@@ -22,7 +22,7 @@ use rustix::{
     },
     io::Errno,
     mount::{OpenTreeFlags, open_tree},
-    process::{DumpableBehavior, set_dumpable_behavior},
+    process::{DumpableBehavior, geteuid, set_dumpable_behavior},
 };
 
 use crate::{
@@ -37,8 +37,13 @@ fn what() -> &'static str {
 /// Returns in a process whose program nobody can write to; becomes one if it is none.
 pub fn ensure() -> Result<()> {
     let own = open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(what)?;
-    // Nobody who shares a namespace with this process from now on may look into it (CVE-2016-9962).
-    let hide = || set_dumpable_behavior(DumpableBehavior::NotDumpable).during(what);
+    let hide = || {
+        if !geteuid().is_root() {
+            return Ok(()); // Its child hides later: `Step::HideMemory`.
+        }
+        // Nobody who shares a namespace with this process from now on may look into it (CVE-2016-9962).
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).during(what)
+    };
     if is_sealed(&own) {
         return hide();
     }

@@ -85,14 +85,14 @@ fn the_plan_is_text() {
         return;
     }
     let mut bundle = Bundle::sh("true");
-    bundle.spec["linux"]["namespaces"][1]["path"] = json!("/run/netns/x");
+    bundle.spec["linux"]["namespaces"][1]["path"] = json!("/proc/self/ns/net");
     bundle.spec["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_FLY"]);
     fs::write(bundle.path().join("config.json"), bundle.spec.to_string()).unwrap();
     let path = bundle.path().to_str().unwrap().to_owned();
     let text = bundle.call(&["plan", "-b", &path]).out;
     for line in [
         "clone3 ipc uts pid mnt",
-        "  join namespace net path=/run/netns/x",
+        "  join namespace net path=/proc/self/ns/net",
         "  create namespace cgroup",
         "  set hostname ship",
         "  mount sysfs on /sys source=sysfs options=ro,nosuid,nodev,noexec",

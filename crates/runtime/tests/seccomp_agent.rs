@@ -115,6 +115,9 @@ fn an_agent_decides_for_the_first_process_and_for_those_that_exec_adds() {
         }
         assert!(!bundle.rootfs().join("x").exists() && !bundle.rootfs().join("y").exists());
 
+        while told(&bundle).len() < 2 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let (state, told) = (bundle.state(), told(&bundle));
         let [first, second] = told.as_slice() else { panic!("{told:?}") };
         for each in [first, second] {
@@ -178,6 +181,11 @@ fn every_flag_is_taken_by_the_kernel() {
             bundle.spec["linux"]["seccomp"]["syscalls"][0]["action"] = json!("SCMP_ACT_ERRNO");
         }
         assert_eq!(bundle.output(), "Seccomp:\t2");
+        // It writes when it has heard all.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while told(&bundle).len() < usize::from(notify) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(told(&bundle).len(), usize::from(notify), "an agent that is not asked is not told");
         drop(agent);
     }

@@ -110,6 +110,11 @@ fn open_one(path: &Path) -> Result<Result<Database, String>, Error> {
     }
 }
 
+/// Opens again what this process has just closed and still holds the lock of.
+pub(crate) fn reopen(path: &Path) -> Result<Database, redb::Error> {
+    Ok(Database::builder().set_cache_size(CACHE).create(path)?)
+}
+
 /// Records are a few kilobytes each and are held by their owners; redb's default of 1 GiB would be all of them twice.
 const CACHE: usize = 4 << 20;
 

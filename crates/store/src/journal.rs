@@ -6,7 +6,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -79,13 +79,17 @@ impl Journal {
         self.length < MAX_LENGTH
     }
 
-    pub(crate) fn append(&mut self, entry: &Entry<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    pub(crate) fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
         let mut line = Line {
             sequence: entry.sequence,
             check: String::new(),
             table: entry.table.to_owned(),
             key: entry.key.to_owned(),
-            record: entry.record.map(|r| str::from_utf8(r).map(str::to_owned)).transpose()?,
+            record: entry
+                .record
+                .map(|r| str::from_utf8(r).map(str::to_owned))
+                .transpose()
+                .map_err(io::Error::other)?,
         };
         line.check = line.computed();
         let mut text = serde_json::to_vec(&line)?;
@@ -93,7 +97,7 @@ impl Journal {
         if let Err(error) = self.file.write_all(&text) {
             // Half a line would hide the lines after it.
             self.file.set_len(self.length)?;
-            return Err(error.into());
+            return Err(error);
         }
         self.length += text.len() as u64;
         Ok(())
@@ -112,6 +116,7 @@ impl Journal {
         if self.length == 0 {
             return Ok(());
         }
+        self.file.rewind()?;
         let transaction = database.begin_write()?;
         {
             let mut sequence = transaction.open_table(SEQUENCE)?;

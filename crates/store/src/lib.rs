@@ -11,7 +11,7 @@ use std::{
     fmt,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
@@ -74,7 +74,8 @@ impl Error {
 /// The records of one daemon. Cheap to share behind an `Arc`; calls are synchronous and short.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// Absent only while it is opened anew.
+    database: RwLock<Option<Database>>,
     /// One writer at a time, so that the journal is in the order of the commits.
     journal: Mutex<Journal>,
     path: PathBuf,
@@ -89,7 +90,7 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let opened = file::open(dir)?;
         let store = Self {
-            database: opened.database,
+            database: RwLock::new(Some(opened.database)),
             journal: Mutex::new(Journal::open(&dir.join("records.journal"))?),
             path: opened.path,
             set_aside: opened.set_aside,
@@ -109,18 +110,12 @@ impl Store {
     /// and is always an error.
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, Error> {
         let what = || format!("read {}/{key}", table.name);
-        let transaction = self.database.begin_read().map_err(|e| Error::new(what(), e))?;
-        let open = match transaction.open_table(definition(table.name)) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            open => open.map_err(|e| Error::new(what(), e))?,
-        };
-        let Some(bytes) = open.get(key).map_err(|e| Error::new(what(), e))? else {
-            return Ok(None);
-        };
-        match record::read(table, bytes.value()) {
+        let bytes = self.read(|database| bytes_of(database, table.name, key));
+        let Some(bytes) = bytes.map_err(|e| Error::new(what(), e))? else { return Ok(None) };
+        match record::read(table, &bytes) {
             Ok(value) => Ok(Some(value)),
             Err(unreadable) => {
-                let damaged = self.set_aside(table, key, &unreadable, bytes.value())?;
+                let damaged = self.set_aside(table, key, &unreadable, &bytes)?;
                 let place = damaged.set_aside.display();
                 Err(Error::new(what(), format!("{}; its bytes are in {place}", damaged.reason)))
             }
@@ -169,13 +164,11 @@ impl Store {
     }
 
     fn everything(&self) -> Result<String, redb::Error> {
-        let mut names: Vec<_> = self
-            .database
-            .begin_read()?
-            .list_tables()?
-            .map(|table| table.name().to_owned())
-            .filter(|name| name != SEQUENCE.name())
-            .collect();
+        let mut names = self.read(|database| {
+            let transaction = database.begin_read()?;
+            let names = transaction.list_tables()?.map(|table| table.name().to_owned());
+            Ok(names.filter(|name| name != SEQUENCE.name()).collect::<Vec<_>>())
+        })?;
         names.sort();
         let mut tables = serde_json::Map::new();
         for name in names {
@@ -189,15 +182,35 @@ impl Store {
     }
 
     fn each(&self, table: &str, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let open = match transaction.open_table(definition(table)) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-            open => open?,
-        };
-        for entry in open.iter()? {
-            let (key, bytes) = entry?;
-            visit(key.value(), bytes.value());
+        for (key, bytes) in self.read(|database| all_of(database, table))? {
+            visit(&key, &bytes);
         }
+        Ok(())
+    }
+
+    fn read<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let outcome = self.with(&work);
+        if !matches!(outcome, Err(redb::Error::PreviousIo)) {
+            return outcome;
+        }
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reopen(&mut journal)?;
+        self.with(&work)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.as_ref().map_or(Err(redb::Error::PreviousIo), work)
+    }
+
+    /// After a write that the disk refused, redb wants to be opened anew; what was written relaxed comes back from the
+    /// journal.
+    fn reopen(&self, journal: &mut Journal) -> Result<(), redb::Error> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        let opened = file::reopen(&self.path)?;
+        journal.replay(&opened).map_err(|e| redb::Error::Io(std::io::Error::other(e.to_string())))?;
+        *database = Some(opened);
         Ok(())
     }
 
@@ -210,38 +223,24 @@ impl Store {
         how: Durability,
     ) -> Result<bool, Box<dyn std::error::Error>> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = self.database.begin_write()?;
-        let sequence = next_sequence(&transaction)?;
-        let (there, newer) = {
-            let mut open = transaction.open_table(definition(table.name))?;
-            let old = match bytes {
-                Some(bytes) => open.insert(key, bytes)?,
-                None => open.remove(key)?,
-            };
-            let newer = old.as_ref().and_then(|old| record::newer(table, old.value()));
-            (old.is_some(), newer)
-        };
-        if let Some(newer) = newer {
-            transaction.abort()?;
-            return Err(newer.into());
+        let mut outcome = self.with(|database| commit(database, &mut journal, table, key, bytes, how));
+        if matches!(outcome, Err(redb::Error::PreviousIo)) {
+            self.reopen(&mut journal)?;
+            outcome = self.with(|database| commit(database, &mut journal, table, key, bytes, how));
         }
-        if how == Durability::Relaxed && journal.has_room() {
-            // redb keeps such a commit in memory only; the journal is what survives a killed daemon.
-            journal.append(&Entry { sequence, table: table.name, key, record: bytes })?;
-            transaction.set_durability(redb::Durability::None)?;
-            transaction.commit()?;
-        } else {
-            transaction.commit()?;
-            journal.clear();
+        match outcome? {
+            Written::Newer(newer) => Err(newer.into()),
+            Written::Done { there } => Ok(there),
         }
-        Ok(there)
     }
 
     /// Brings back what was written relaxed since the last durable write of a daemon that did not end well.
     fn replay(&self) -> Result<(), Error> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_ref() else { return Ok(()) };
         journal
-            .replay(&self.database)
+            .replay(database)
             .map_err(|e| Error::new(format!("replay the journal of {}", self.path.display()), e))
     }
 
@@ -256,6 +255,70 @@ impl Store {
         self.delete(table, key, Durability::Durable)?;
         Ok(Damaged { key: key.to_owned(), reason, set_aside })
     }
+}
+
+/// What became of a write.
+enum Written {
+    Done {
+        there: bool,
+    },
+    /// A newer program's record is in the way.
+    Newer(Unreadable),
+}
+
+fn commit(
+    database: &Database,
+    journal: &mut Journal,
+    table: Table,
+    key: &str,
+    bytes: Option<&[u8]>,
+    how: Durability,
+) -> Result<Written, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    let sequence = next_sequence(&transaction)?;
+    let (there, newer) = {
+        let mut open = transaction.open_table(definition(table.name))?;
+        let old = match bytes {
+            Some(bytes) => open.insert(key, bytes)?,
+            None => open.remove(key)?,
+        };
+        let newer = old.as_ref().and_then(|old| record::newer(table, old.value()));
+        (old.is_some(), newer)
+    };
+    if let Some(newer) = newer {
+        transaction.abort()?;
+        return Ok(Written::Newer(newer));
+    }
+    if how == Durability::Relaxed && journal.has_room() {
+        // redb keeps such a commit in memory only; the journal is what survives a killed daemon.
+        journal.append(&Entry { sequence, table: table.name, key, record: bytes })?;
+        transaction.set_durability(redb::Durability::None)?;
+        transaction.commit()?;
+    } else {
+        transaction.commit()?;
+        journal.clear();
+    }
+    Ok(Written::Done { there })
+}
+
+fn bytes_of(database: &Database, table: &str, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+    let open = match database.begin_read()?.open_table(definition(table)) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        open => open?,
+    };
+    Ok(open.get(key)?.map(|bytes| bytes.value().to_vec()))
+}
+
+type Pairs = Vec<(String, Vec<u8>)>;
+
+fn all_of(database: &Database, table: &str) -> Result<Pairs, redb::Error> {
+    let open = match database.begin_read()?.open_table(definition(table)) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        open => open?,
+    };
+    let pairs =
+        open.iter()?.map(|entry| entry.map(|(key, bytes)| (key.value().to_owned(), bytes.value().to_vec())));
+    Ok(pairs.collect::<Result<_, _>>()?)
 }
 
 fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {

@@ -46,6 +46,8 @@ const NODEV: u32 = MountAttrFlags::MOUNT_ATTR_NODEV.bits();
 const NOEXEC: u32 = MountAttrFlags::MOUNT_ATTR_NOEXEC.bits();
 const NODIRATIME: u32 = MountAttrFlags::MOUNT_ATTR_NODIRATIME.bits();
 const NOSYMFOLLOW: u32 = MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW.bits();
+/// `MOUNT_ATTR_IDMAP`
+const IDMAP: u64 = 0x0010_0000;
 /// The access-time setting is a number in this field, not a bit; the kernel wants the whole field cleared first.
 const ATIME: u32 = MountAttrFlags::MOUNT_ATTR__ATIME.bits();
 const NOATIME: u32 = MountAttrFlags::MOUNT_ATTR_NOATIME.bits();
@@ -93,7 +95,7 @@ fn holding_mount(path: &Path) -> io::Result<std::path::PathBuf> {
 }
 
 /// Blank, tab, newline and backslash stand as octal numbers in `/proc/PID/mountinfo`.
-fn unescape(field: &str) -> String {
+pub fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain))
@@ -143,7 +145,37 @@ pub fn mount_bind(
     }
 }
 
-fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
+/// A copy of what is at `source`, attached nowhere, on which ids are as the user namespace `ids` maps them (Linux 5.12,
+/// and a file system that can be id-mapped).
+pub fn id_mapped(source: &Path, recursive: bool, ids: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let mount = open_tree(CWD, source, flags)?;
+    let map = MountAttributes { set: IDMAP, id_map: Some(ids), ..MountAttributes::default() };
+    crate::mounts::set_attributes(mount.as_fd(), recursive, map).map_err(|error| {
+        let text = format!(
+            "{} cannot be id-mapped (its file system, or a kernel before 5.12): {error}",
+            source.display()
+        );
+        io::Error::new(error.kind(), text)
+    })?;
+    Ok(mount)
+}
+
+/// A new file system as in [`mount_new`], attached nowhere.
+pub fn new_detached(
+    kind: &str,
+    source: Option<&str>,
+    data: &[&str],
+    attributes: Attributes,
+) -> io::Result<OwnedFd> {
+    detached(kind, source, data, attributes).map_err(|(error, said)| explain(&error.into(), &said))
+}
+
+/// Attaches a detached mount to `target`.
+pub fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
     let by_descriptors = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", by_descriptors)?)
 }
@@ -198,7 +230,8 @@ fn explain(error: &io::Error, said: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{error}{shown}"))
 }
 
-fn set_attributes(mount: &OwnedFd, attributes: Attributes) -> io::Result<()> {
+/// Gives a mount its attributes.
+pub fn set_attributes(mount: &OwnedFd, attributes: Attributes) -> io::Result<()> {
     if attributes == Attributes::default() {
         return Ok(());
     }

@@ -6,11 +6,14 @@ pub mod descriptors;
 pub mod errno;
 pub mod fdpass;
 pub mod fsmount;
+pub mod links;
 pub mod memory;
 pub mod mounts;
+pub mod netlink;
 pub mod process;
 pub mod queue;
 pub mod rooted;
+pub mod scheduling;
 pub mod service;
 pub mod signals;
 

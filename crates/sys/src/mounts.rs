@@ -1,9 +1,13 @@
-//! `mount_setattr(2)` (Linux 5.12), which rustix lacks.
+//! `mount_setattr(2)` (Linux 5.12), which rustix lacks, and the user namespaces that stand for id maps in it.
 
 use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
+    fs, io,
+    io::Read,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
+
+use crate::process::{self, Fork};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What to change on a mount.
 #[derive(Debug, Default, Clone, Copy)]
@@ -49,4 +53,27 @@ pub fn set_attributes(
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// A user namespace with these maps (`user_namespaces(7)`): of a process that lives until the namespace has been opened.
+/// Fails in a program that has threads.
+pub fn id_map_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    let (mut reader, writer) = io::pipe()?;
+    let namespaces = process::NAMESPACES.iter().find(|(name, _)| *name == "user").map_or(0, |(_, bit)| *bit);
+    let Some((pid, pidfd)) = process::fork(Fork { namespaces, ..Fork::default() })? else {
+        // Ends with its parent at the latest.
+        drop(writer);
+        let _ = reader.read(&mut [0]);
+        std::process::exit(0);
+    };
+    let write = |file: &str, map: &str| {
+        fs::write(format!("/proc/{pid}/{file}"), map)
+            .map_err(|error| io::Error::new(error.kind(), format!("{file} {:?}: {error}", map.trim())))
+    };
+    let opened = write("uid_map", uid_map)
+        .and_then(|()| write("gid_map", gid_map))
+        .and_then(|()| Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into()));
+    let _ = process::signal(pidfd.as_fd(), libc::SIGKILL);
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    opened
 }

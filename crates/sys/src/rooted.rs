@@ -11,11 +11,14 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, readlinkat, statat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat, openat2, readlinkat,
+        statat,
+    },
     io::Errno,
 };
 
@@ -68,43 +71,69 @@ impl Root {
         let Some(Component::Normal(name)) = path.components().next_back() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "path has no last component"));
         };
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"));
-        Ok((self.get(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
+        Ok((self.get(above(path), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, name))
     }
 
     /// Makes `path` and what is missing above it, each with `mode`, and opens it. What exists may be reached through
     /// links; what a dangling link points to is made, inside.
     pub fn create_dir_all(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+        self.make_dir_all(path, mode).map(|(directory, _)| directory)
+    }
+
+    /// Like [`Root::create_dir_all`]; also tells whether the directory was made by this call.
+    pub fn make_dir_all(&self, path: &Path, mode: Mode) -> io::Result<(OwnedFd, bool)> {
         self.create(path, mode, MOST_LINKS)
     }
 
-    fn create(&self, path: &Path, mode: Mode, links: u32) -> io::Result<OwnedFd> {
+    fn create(&self, path: &Path, mode: Mode, links: u32) -> io::Result<(OwnedFd, bool)> {
         let directory = OFlags::PATH | OFlags::DIRECTORY;
-        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match self.get(path, directory, Mode::empty()) {
-            Err(error) if missing(&error) && links > 0 => {}
-            done => return done,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && links > 0 => {}
+            done => return done.map(|found| (found, false)),
         }
-        let mut walked = PathBuf::from("/");
-        for component in path.components() {
-            let name = match component {
-                Component::Normal(name) => name,
-                Component::ParentDir => OsStr::new(".."),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+        let above = above(path);
+        let (parent, _) = self.create(above, mode, links)?;
+        let Some(Component::Normal(name)) = path.components().next_back() else {
+            // `..`: what it goes up from is there now.
+            return Ok((self.get(path, directory, Mode::empty())?, false));
+        };
+        let is_new = match mkdirat(&parent, name, mode) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        match openat(&parent, name, directory | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(found) => Ok((found, is_new)),
+            Err(error) => match readlinkat(&parent, name, Vec::new()) {
+                Ok(target) => self.create(&above.join(OsStr::from_bytes(target.as_bytes())), mode, links - 1),
+                Err(_) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Opens the file at `path` for its place (`O_PATH`), whatever its type; makes an empty one with `mode`, and what
+    /// is missing above it, if there is none. What a dangling link points to is made, inside.
+    pub fn create_file(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            match self.get(&path, OFlags::PATH, Mode::empty()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+            let Some(Component::Normal(name)) = path.components().next_back() else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "path has no last component"));
             };
-            let parent = self.get(&walked, directory, Mode::empty())?;
-            match mkdirat(&parent, name, mode) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+            let above = above(&path);
+            let parent = self.create_dir_all(above, Mode::from_raw_mode(0o755))?;
+            let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match openat(&parent, name, new, mode) {
+                Err(Errno::EXIST) => {}
+                done => return Ok(done?),
             }
-            let next = walked.join(name);
-            if self.get(&next, directory, Mode::empty()).is_err_and(|error| missing(&error)) {
-                let target = readlinkat(&parent, name, Vec::new())?;
-                self.create(&walked.join(OsStr::from_bytes(target.as_bytes())), mode, links - 1)?;
-            }
-            walked = next;
+            let target = readlinkat(&parent, name, Vec::new())?;
+            path = above.join(OsStr::from_bytes(target.as_bytes()));
         }
-        self.get(&walked, directory, Mode::empty())
+        Err(Errno::LOOP.into())
     }
 
     /// Reads a small regular file below this root: at most `limit` bytes, never a device or a pipe (rule R9).
@@ -134,6 +163,11 @@ impl Root {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The path of the directory that holds `path`.
+fn above(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("/"))
 }
 
 /// All of `file`, if that is at most `limit` bytes; `path` is for the error.
@@ -190,5 +224,13 @@ mod tests {
         assert!(meant.is_dir(), "a link out of the root leads to the same path inside");
         symlink("loop", inside.join("loop")).unwrap();
         assert!(make("loop/x").is_err());
+
+        let file = |path: &str| root.create_file(Path::new(path), Mode::from_raw_mode(0o644));
+        file("etc/passwd").unwrap();
+        assert_eq!(fs::read(inside.join("etc/passwd")).unwrap(), b"inside", "what exists is left alone");
+        symlink("../../../made/by/link", inside.join("etc/dangling")).unwrap();
+        file("good/dangling").unwrap();
+        assert!(inside.join("made/by/link").is_file(), "what a dangling link points to is made inside");
+        assert!(file("loop").is_err() && file("etc/passwd/x").is_err());
     }
 }

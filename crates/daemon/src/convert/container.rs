@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{
     container::{
-        EndpointSettings, GraphDriver, Inspect, MountPoint, NetworkSettings, Port, State as Shown, Summary,
+        EndpointSettings, GraphDriver, Inspect, MountPoint, NetworkSettings, State as Shown, Summary,
         SummaryHost, SummaryNetworks,
     },
     create::{BindOptions, Config, Empty, HostConfig, LogConfig, Mount, Pairs, RestartPolicy, Words},
@@ -15,7 +15,7 @@ use engine::{
 };
 use jiff::Timestamp;
 
-use super::time;
+use super::{network, ports, time};
 
 /// One line of `ps`.
 pub(crate) fn summary(container: &Container) -> Summary {
@@ -27,12 +27,12 @@ pub(crate) fn summary(container: &Container) -> Summary {
         image_id: image_id(container),
         command: command(&container.words()),
         created: container.created.as_second(),
-        ports: config.exposed_ports.iter().filter_map(|port| exposed(port)).collect(),
+        ports: ports::lines(container),
         labels: config.labels.clone(),
         state: container.state.word().to_owned(),
         status: status(container, Timestamp::now()),
         host_config: SummaryHost {
-            network_mode: network_mode(&config.host.network).to_owned(),
+            network_mode: network_mode(&config.host.network),
             annotations: some(config.host.annotations.clone()),
         },
         network_settings: SummaryNetworks { networks: networks(container) },
@@ -64,7 +64,7 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
         graph_driver: GraphDriver { data: Some(container.storage.clone()), name: DRIVER.to_owned() },
         mounts: mount_points(&container.config.host.binds),
         config: config(container),
-        network_settings: NetworkSettings { networks: networks(container), ..NetworkSettings::default() },
+        network_settings: network_settings(container),
         ..Inspect::default()
     }
 }
@@ -85,11 +85,6 @@ fn command(words: &[String]) -> String {
         return String::new();
     };
     std::iter::once(program.clone()).chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" ")
-}
-
-fn exposed(port: &str) -> Option<Port> {
-    let (number, protocol) = port.split_once('/')?;
-    Some(Port { private_port: number.parse().ok()?, kind: protocol.to_owned(), ..Port::default() })
 }
 
 fn status(container: &Container, now: Timestamp) -> String {
@@ -126,26 +121,60 @@ fn state(container: &Container) -> Shown {
     }
 }
 
-fn network_mode(network: &Network) -> &'static str {
+fn network_mode(network: &Network) -> String {
     match network {
-        Network::Default => "default",
+        Network::Default => "default".to_owned(),
+        Network::None => "none".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::Container(key) => format!("container:{key}"),
+        Network::Named(name) => name.clone(),
+    }
+}
+
+/// Its places, or while it does not run what it wishes for.
+pub(crate) fn networks(container: &Container) -> BTreeMap<String, EndpointSettings> {
+    let host = &container.config.host;
+    let mut all: BTreeMap<String, EndpointSettings> =
+        host.networks.iter().map(|(name, wish)| (name.clone(), network::wished(wish))).collect();
+    if let Some(default) = all.remove("default") {
+        all.entry("bridge".to_owned()).or_insert(default);
+    }
+    let main = match &host.network {
+        Network::Default => "bridge",
         Network::None => "none",
         Network::Host => "host",
+        Network::Named(name) => name,
+        Network::Container(_) => return BTreeMap::new(),
+    };
+    all.entry(main.to_owned()).or_default();
+    for place in &container.attachments {
+        // It may have been wished for by its id.
+        all.retain(|key, _| !place.network.starts_with(key.as_str()));
+        all.insert(place.name.clone(), network::place(container, place));
     }
+    all
 }
 
-/// The network that a container really has: until there are others, the default is loopback only.
-pub(crate) fn network_name(network: &Network) -> &'static str {
-    match network {
-        Network::Default | Network::None => "none",
-        Network::Host => "host",
+/// The members beside `Networks` are those of the default bridge.
+fn network_settings(container: &Container) -> NetworkSettings {
+    let networks = networks(container);
+    let bridge = networks.get("bridge").cloned().unwrap_or_default();
+    let pid = container.state.pid();
+    NetworkSettings {
+        sandbox_id: if pid.is_some() { container.id.clone() } else { String::new() },
+        sandbox_key: pid.map(|pid| format!("/proc/{pid}/ns/net")).unwrap_or_default(),
+        ports: ports::settings(container),
+        endpoint_id: bridge.endpoint_id,
+        gateway: bridge.gateway,
+        global_ipv6_address: bridge.global_ipv6_address,
+        global_ipv6_prefix_len: bridge.global_ipv6_prefix_len,
+        ip_address: bridge.ip_address,
+        ip_prefix_len: bridge.ip_prefix_len,
+        ipv6_gateway: bridge.ipv6_gateway,
+        mac_address: bridge.mac_address,
+        networks,
+        ..NetworkSettings::default()
     }
-}
-
-fn networks(container: &Container) -> BTreeMap<String, EndpointSettings> {
-    let name = network_name(&container.config.host.network);
-    let settings = EndpointSettings { network_id: super::network_id(name), ..EndpointSettings::default() };
-    BTreeMap::from([(name.to_owned(), settings)])
 }
 
 fn mount_points(binds: &[Bind]) -> Vec<MountPoint> {
@@ -212,17 +241,19 @@ fn host_config(container: &Container) -> HostConfig {
     HostConfig {
         binds: (!short.is_empty()).then(|| short.into_iter().map(bind_text).collect()),
         log_config: log_config(&host.log),
-        network_mode: network_mode(&host.network).to_owned(),
-        port_bindings: Some(BTreeMap::new()),
+        network_mode: network_mode(&host.network),
+        port_bindings: Some(ports::bindings(&host.ports)),
+        publish_all_ports: host.publish_all,
         restart_policy: RestartPolicy { name: "no".to_owned(), maximum_retry_count: 0 },
         auto_remove: host.auto_remove,
         mounts: (!long.is_empty()).then(|| long.into_iter().map(mount).collect()),
         console_size: size.into(),
         annotations: some(host.annotations.clone()),
         cgroupns_mode: "private".to_owned(),
-        dns: Some(Vec::new()),
-        dns_options: Some(Vec::new()),
-        dns_search: Some(Vec::new()),
+        dns: Some(host.dns.clone()),
+        dns_options: Some(host.dns_options.clone()),
+        dns_search: Some(host.dns_search.clone()),
+        extra_hosts: (!host.extra_hosts.is_empty()).then(|| host.extra_hosts.clone()),
         ipc_mode: "private".to_owned(),
         readonly_rootfs: host.read_only_root,
         tmpfs: some(host.tmpfs.iter().cloned().collect()),
@@ -301,6 +332,8 @@ mod tests {
         let mut config = crate::convert::create::config(request).unwrap();
         config.env = vec!["A=b".to_owned()];
         Container {
+            attachments: Vec::new(),
+            ports: Vec::new(),
             id: "d3".repeat(32),
             name: "c20".to_owned(),
             created: "2026-11-23T23:52:48.919043928Z".parse().unwrap(),

@@ -1,9 +1,11 @@
 //! A create request to the engine's config. What knarr cannot honour is refused by name, never dropped.
 
-use api::create::{Config, CreateRequest, Healthcheck, HostConfig, LogConfig, NetworkingConfig, Words};
-use engine::config::{Attach, Host, Log, Network, Resources};
+use std::collections::BTreeMap;
 
-use super::{check_env, console_size, mounts, size};
+use api::create::{Config, CreateRequest, Healthcheck, HostConfig, LogConfig, NetworkingConfig, Words};
+use engine::config::{Attach, Host, Log, Network, Resources, Wish};
+
+use super::{check_env, console_size, mounts, ports, size};
 use crate::failure::{Failure, Result};
 
 /// Checks and converts the whole request.
@@ -15,7 +17,6 @@ pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
     refuse(unsupported_config(&config))?;
     refuse(unsupported_host(&host))?;
     refuse(unsupported_resources(&host))?;
-    only_known_networks(&networking_config, &host.network_mode)?;
     let env = config.env.unwrap_or_default();
     check_env(&env)?;
     Ok(engine::Config {
@@ -29,7 +30,7 @@ pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
         hostname: config.hostname,
         domainname: config.domainname,
         labels: config.labels.unwrap_or_default(),
-        exposed_ports: ports(config.exposed_ports.unwrap_or_default().into_keys())?,
+        exposed_ports: exposed(config.exposed_ports.unwrap_or_default().into_keys())?,
         volumes: Vec::new(),
         tty: config.tty,
         console_size: console_size(host.console_size),
@@ -42,14 +43,15 @@ pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
         },
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
-        host: on_host(host)?,
+        host: on_host(host, networking_config)?,
         ids: oci::IdMap::IDENTITY,
     })
 }
 
-fn on_host(host: HostConfig) -> Result<Host> {
+fn on_host(mut host: HostConfig, networking: NetworkingConfig) -> Result<Host> {
     let resources = resources(&host);
-    let network = network(&host.network_mode)?;
+    let network = network(&host.network_mode);
+    let ports = ports::wishes(host.port_bindings.take().unwrap_or_default())?;
     let log = log(host.log_config)?;
     let shm_size =
         u64::try_from(host.shm_size).map_err(|_| Failure::invalid("SHM size can not be less than 0"))?;
@@ -62,6 +64,13 @@ fn on_host(host: HostConfig) -> Result<Host> {
         binds,
         tmpfs,
         network,
+        networks: wishes(networking)?,
+        ports,
+        publish_all: host.publish_all_ports,
+        dns: host.dns.unwrap_or_default(),
+        dns_search: host.dns_search.unwrap_or_default(),
+        dns_options: host.dns_options.unwrap_or_default(),
+        extra_hosts: host.extra_hosts.unwrap_or_default(),
         resources,
         read_only_root: host.readonly_rootfs,
         auto_remove: host.auto_remove,
@@ -123,8 +132,6 @@ fn unsupported_host(host: &HostConfig) -> Asks {
     let words = |words: &Option<Words>| words.as_ref().is_some_and(|words| !words.0.is_empty());
     let not = |word: &str, fine: &[&str]| !fine.contains(&word);
     vec![
-        ("HostConfig.PortBindings", host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty())),
-        ("HostConfig.PublishAllPorts", host.publish_all_ports),
         ("HostConfig.RestartPolicy", not(&host.restart_policy.name, &["", "no"])),
         ("HostConfig.RestartPolicy.MaximumRetryCount", host.restart_policy.maximum_retry_count != 0),
         ("HostConfig.VolumeDriver", !host.volume_driver.is_empty()),
@@ -132,10 +139,6 @@ fn unsupported_host(host: &HostConfig) -> Asks {
         ("HostConfig.CapAdd", words(&host.cap_add)),
         ("HostConfig.CapDrop", words(&host.cap_drop)),
         ("HostConfig.CgroupnsMode", not(&host.cgroupns_mode, &["", "private"])),
-        ("HostConfig.Dns", some(host.dns.as_ref())),
-        ("HostConfig.DnsOptions", some(host.dns_options.as_ref())),
-        ("HostConfig.DnsSearch", some(host.dns_search.as_ref())),
-        ("HostConfig.ExtraHosts", some(host.extra_hosts.as_ref())),
         ("HostConfig.GroupAdd", some(host.group_add.as_ref())),
         ("HostConfig.IpcMode", not(&host.ipc_mode, &["", "private"])),
         ("HostConfig.Cgroup", !host.cgroup.is_empty()),
@@ -180,39 +183,24 @@ fn unsupported_resources(host: &HostConfig) -> Asks {
     ]
 }
 
-fn network(mode: &str) -> Result<Network> {
+fn network(mode: &str) -> Network {
     match mode {
-        "" | "default" | "bridge" => Ok(Network::Default),
-        "none" => Ok(Network::None),
-        "host" => Ok(Network::Host),
-        other => Err(Failure::unsupported(format!("the network {other:?} (none and host work)"))),
+        "" | "default" | "bridge" => Network::Default,
+        "none" => Network::None,
+        "host" => Network::Host,
+        other => match other.strip_prefix("container:") {
+            Some(key) => Network::Container(key.to_owned()),
+            None => Network::Named(other.to_owned()),
+        },
     }
 }
 
-/// Clients name the network of `NetworkMode` here again, with settings that ask for nothing.
-fn only_known_networks(networking: &NetworkingConfig, mode: &str) -> Result<()> {
-    for (name, settings) in networking.endpoints_config.iter().flatten() {
-        let same = name == mode || (network(name)? == network(mode)?);
-        if !same {
-            return Err(Failure::unsupported("NetworkingConfig.EndpointsConfig (several networks)"));
-        }
-        let mut settings = settings.clone().unwrap_or_default();
-        // Lists that say nothing.
-        for list in [&mut settings.links, &mut settings.aliases, &mut settings.dns_names] {
-            if list.as_ref().is_some_and(Vec::is_empty) {
-                *list = None;
-            }
-        }
-        if settings.driver_opts.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
-            settings.driver_opts = None;
-        }
-        if settings != api::container::EndpointSettings::default() {
-            return Err(Failure::unsupported(format!(
-                "NetworkingConfig.EndpointsConfig.{name} (its settings)"
-            )));
-        }
-    }
-    Ok(())
+/// What is wished of each network; clients name that of `NetworkMode` here again.
+fn wishes(networking: NetworkingConfig) -> Result<BTreeMap<String, Wish>> {
+    let all = networking.endpoints_config.into_iter().flatten();
+    // Of these three nothing can be wished, but clients name them.
+    let real = all.filter(|(name, _)| !matches!(name.as_str(), "none" | "host"));
+    real.map(|(name, settings)| Ok((name, super::network::wish(settings.unwrap_or_default())?))).collect()
 }
 
 fn log(config: LogConfig) -> Result<Log> {
@@ -247,7 +235,7 @@ fn log(config: LogConfig) -> Result<Log> {
 }
 
 /// `80` is `80/tcp`.
-fn ports(ports: impl Iterator<Item = String>) -> Result<Vec<String>> {
+fn exposed(ports: impl Iterator<Item = String>) -> Result<Vec<String>> {
     let port = |text: String| {
         let (number, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
         let protocol = protocol.to_ascii_lowercase();
@@ -304,7 +292,6 @@ mod tests {
             ("privileged", "true"),
             ("CapAdd", r#""ALL""#),
             ("SecurityOpt", r#"["seccomp=unconfined"]"#),
-            ("PortBindings", r#"{"80/tcp":[{"HostPort":"80"}]}"#),
             ("RestartPolicy", r#"{"Name":"always"}"#),
             ("MaskedPaths", "[]"),
             ("Ulimits", r#"[{"Name":"nofile","Soft":1,"Hard":1}]"#),
@@ -319,14 +306,33 @@ mod tests {
             assert!(named, "{text}");
         }
         assert!(refused(r#"{"Image":"bb","Volumes":{"/data":{}}}"#).1.contains("Config.Volumes"));
-        assert!(
-            refused(r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"}}"#).1.contains("network \"web\"")
-        );
-        let two = r#"{"Image":"bb","HostConfig":{"NetworkMode":"host"},"NetworkingConfig":{"EndpointsConfig":{"none":{}}}}"#;
-        assert!(refused(two).1.contains("several networks"));
-        let fixed =
-            r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"bridge":{"IPAddress":"10.0.0.1"}}}}"#;
-        assert!(refused(fixed).1.contains("EndpointsConfig.bridge"));
+        for settings in [
+            r#"{"IPAMConfig":{"LinkLocalIPs":["169.254.1.1"]}}"#,
+            r#"{"Links":["db"]}"#,
+            r#"{"DriverOpts":{"a":"b"}}"#,
+        ] {
+            let request =
+                format!(r#"{{"Image":"bb","NetworkingConfig":{{"EndpointsConfig":{{"web":{settings}}}}}}}"#);
+            assert_eq!(refused(&request).0, StatusCode::NOT_IMPLEMENTED, "{settings}");
+        }
+    }
+
+    #[test]
+    fn networks_are_read() {
+        let config = convert(
+            r#"{"Image":"bb","HostConfig":{"NetworkMode":"web"},"NetworkingConfig":{"EndpointsConfig":{
+                "web":{"IPAMConfig":{"IPv4Address":"10.0.0.9"},"Aliases":["w"],"MacAddress":"02:00:00:00:00:01"},
+                "db":null}}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.host.network, Network::Named("web".to_owned()));
+        let wish = &config.host.networks["web"];
+        assert_eq!((wish.v4, wish.mac), (Some([10, 0, 0, 9].into()), Some([2, 0, 0, 0, 0, 1])));
+        assert_eq!((wish.aliases.as_slice(), config.host.networks.len()), (&["w".to_owned()][..], 2));
+        let other = convert(r#"{"Image":"bb","HostConfig":{"NetworkMode":"container:db"}}"#).unwrap();
+        assert_eq!(other.host.network, Network::Container("db".to_owned()));
+        let bad = r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"web":{"IPAMConfig":{"IPv4Address":"::1"}}}}}"#;
+        assert_eq!(refused(bad), (StatusCode::BAD_REQUEST, "invalid IPv4 address: ::1".to_owned()));
     }
 
     #[test]

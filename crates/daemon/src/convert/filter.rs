@@ -4,7 +4,7 @@ use api::{Filters, query::Invalid};
 use engine::{Container, Engine, Image, State};
 use jiff::Timestamp;
 
-use super::{container::network_name, image, time};
+use super::{container::networks, image, time};
 use crate::failure::{Failure, Result};
 
 /// What `ps` asks for, with every name resolved.
@@ -68,13 +68,16 @@ impl Containers {
         let config = &container.config;
         let image = config.image_id.as_ref().map(ToString::to_string).unwrap_or_default();
         let ended = matches!(container.state, State::Exited | State::Dead);
-        let network = network_name(&config.host.network);
+        let networks = networks(container);
         filters.any("id", |id| container.id.starts_with(id))
             && filters.any("name", |pattern| name_matches(pattern, &container.name))
             && filters.any("status", |status| status == container.state.word())
             && filters.any("exited", |code| ended && code.parse() == Ok(container.last.exit_code))
             && filters.any("health", |health| health == "none")
-            && filters.any("network", |name| name == network || name == super::network_id(network))
+            && filters.any("network", |key| {
+                networks.contains_key(key)
+                    || networks.values().any(|place| !key.is_empty() && place.network_id.starts_with(key))
+            })
             && filters.any("volume", |path| {
                 config.host.binds.iter().any(|bind| bind.target == path || bind.source.as_os_str() == path)
             })

@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use api::{
     Version,
-    create::{Empty, Pairs},
-    system::{
-        Component, Info, Ipam, Network, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes,
-    },
+    create::Pairs,
+    system::{Component, Info, PING_HEADERS, Platform, Plugins, Registries, Runtime, Swarm, Volumes},
 };
 use engine::State;
 use hyper::{
@@ -131,7 +129,7 @@ fn plugins() -> Plugins {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Plugins {
         volume: Vec::new(),
-        network: words(&["host", "null"]),
+        network: words(&["bridge", "host", "null"]),
         authorization: None,
         log: words(&["json-file", "none"]),
     }
@@ -172,56 +170,6 @@ fn os_release() -> (String, String) {
     };
     let name = value("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned());
     (name, value("VERSION_ID").unwrap_or_default())
-}
-
-const NETWORKS: &[(&str, &str)] = &[("none", "null"), ("host", "host")];
-
-fn network_of(call: &Call, name: &str, driver: &str) -> Network {
-    let of_it = |container: &std::sync::Arc<engine::Container>| {
-        let joined = convert::container::network_name(&container.config.host.network) == name;
-        (joined && container.state.pid().is_some()).then(|| (container.id.clone(), Empty {}))
-    };
-    Network {
-        name: name.to_owned(),
-        id: convert::network_id(name),
-        created: api::NEVER.to_owned(),
-        scope: "local".to_owned(),
-        driver: driver.to_owned(),
-        enable_ipv4: Some(false),
-        ipam: Ipam { driver: "default".to_owned(), options: None, config: Some(Vec::new()) },
-        containers: call.engine().list().iter().filter_map(of_it).collect(),
-        ..Network::default()
-    }
-}
-
-pub(super) async fn networks(call: Call) -> Result<Reply> {
-    let filters = call.query.filters()?;
-    filters.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let networks: Vec<_> = NETWORKS
-        .iter()
-        .map(|(name, driver)| network_of(&call, name, driver))
-        .filter(|network| {
-            filters.any("driver", |driver| driver == network.driver)
-                && filters.any("id", |id| network.id.starts_with(id))
-                && filters.any("name", |name| network.name.contains(name))
-                && filters.any("scope", |scope| scope == network.scope)
-                && filters.any("type", |kind| kind == "builtin")
-                && filters.any("dangling", |dangling| matches!(dangling, "0" | "false"))
-                && filters.labels("label", &network.labels)
-        })
-        .collect();
-    call.json(StatusCode::OK, &networks)
-}
-
-pub(super) async fn network(call: Call) -> Result<Reply> {
-    let asked = &call.name;
-    let found = NETWORKS.iter().find(|(name, _)| {
-        let id = convert::network_id(name);
-        asked == name || (asked.len() >= 8 && id.starts_with(asked.as_str()))
-    });
-    let (name, driver) =
-        found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("network {asked} not found")))?;
-    call.json(StatusCode::OK, &network_of(&call, name, driver))
 }
 
 pub(super) async fn volumes(call: Call) -> Result<Reply> {

@@ -11,18 +11,17 @@ use std::{
 
 use oci::spec::{Spec, Status};
 
-use super::{Context, log, relay};
+use super::{Context, log, notify, relay};
 use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
     error::{During, Error, Result},
-    hooks,
+    hooks, host,
     launch::{self, Born, Launch},
-    plan::{self, Host, Plan, Request},
+    plan::{self, Plan, Request},
+    rdt,
     record::Description,
-    sealed,
-    seccomp::{self, notify},
-    spec,
+    sealed, seccomp, spec,
     steps::Step,
 };
 
@@ -42,18 +41,20 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let (ours, theirs) = terminal.unzip();
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
-    let state = made.container.state(Status::Created);
-    made.born.start(made.container.record.agent.as_ref(), &state)?;
-    let container = made.container.record.hooks.poststart.clone();
-    if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
-        log(&context.global, "warning", &error.to_string());
+    let notify = notify::Notify::open(&made.container.directory)?;
+    if let Err(error) = begin(&mut made) {
+        made.fail(context);
+        return Err(error);
     }
     if detached {
+        if let Some(notify) = notify {
+            notify.pass_on(&made.container)?;
+        }
         made.keep();
         return Ok(0);
     }
     let code = match relay {
-        Some(relay) => relay.serve(&made.born)?,
+        Some(relay) => relay.serve(&made.born, notify)?,
         None => launch::wait(&made.born)?,
     };
     if context.call.has("keep") {
@@ -87,7 +88,27 @@ struct Made {
     undo: Undo,
 }
 
+/// The last hooks of a container that is gone again: whatever the first ones did is theirs to undo (runtime-spec,
+/// lifecycle 13).
+fn farewell(context: &Context, container: &Container) {
+    let warn = |message: &str| log(&context.global, "warning", message);
+    let state = container.state(Status::Stopped);
+    hooks::run_all("poststop", &container.record.hooks.poststop, &state, warn);
+}
+
+fn begin(made: &mut Made) -> Result<()> {
+    let state = made.container.state(Status::Created);
+    made.born.start(made.container.record.agent.as_ref(), &state)?;
+    hooks::run("poststart", &made.container.record.hooks.poststart, &made.container.state(Status::Running))
+}
+
 impl Made {
+    fn fail(self, context: &Context) {
+        launch::end(&self.born);
+        drop(self.undo);
+        farewell(context, &self.container);
+    }
+
     fn keep(self) {
         self.undo.defuse();
     }
@@ -97,6 +118,8 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    unit: Option<cgroup::Unit>,
+    rdt: rdt::Places,
     armed: bool,
 }
 
@@ -109,7 +132,8 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
-            let _ = cgroup::remove(&self.places);
+            let _ = cgroup::remove(&self.places, self.unit.as_ref());
+            rdt::remove(&self.rdt);
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
@@ -117,22 +141,22 @@ impl Drop for Undo {
 
 fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     let call = &context.call;
-    if call.has("no-pivot") {
-        let why = "a moved root can be left by a process with CAP_SYS_CHROOT";
-        return Err(Error::new(format!("--no-pivot: not supported: {why}")));
-    }
     container::check_id(call.id())?;
     container::check_kernel()?;
     let bundle = fs::canonicalize(call.value("bundle").unwrap_or(".")).during(|| "find the bundle")?;
-    let request = Request {
+    let mut request = Request {
         id: call.id().to_owned(),
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
+        no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
-    let spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
-    let host = host()?;
+    let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
+    notify::show(&mut spec, &context.global.root.join(&request.id));
+    hand_listeners_on(&mut spec, &mut request)?;
+    let host = host::for_container(&spec, context.global.rootless)?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
@@ -149,30 +173,47 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
     Ok((spec, plan, request))
 }
 
-/// What plans depend on.
-pub(super) fn host() -> Result<Host> {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let mut modules: Vec<String> = modules.trim().split(',').map(str::to_owned).collect();
-    // securityfs may not be mounted.
-    for (name, sign) in
-        [("apparmor", "/sys/module/apparmor/parameters/enabled"), ("selinux", "/sys/fs/selinux/enforce")]
+/// `sd_listen_fds(3)`: sockets that were handed to this process are the container's, as under runc. They come before
+/// those of `--preserve-fds`; each of them must be open, or the container would be given whatever is opened next.
+fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id())
+        && let (Some(count @ 1..), Some(process)) = (number("LISTEN_FDS"), &mut spec.process)
     {
-        if fs::read_to_string(sign).is_ok_and(|text| name == "selinux" || text.starts_with('Y')) {
-            modules.push(name.to_owned());
-        }
+        process.env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        request.preserve_fds = request.preserve_fds.saturating_add(count);
     }
-    Ok(Host { cgroups: cgroup::detect()?, modules })
+    for fd in 3..request.preserve_fds.saturating_add(3) {
+        fs::symlink_metadata(format!("/proc/self/fd/{fd}"))
+            .during(|| format!("--preserve-fds: descriptor {fd} is to be handed on"))?;
+    }
+    Ok(())
 }
 
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (spec, plan, request) = compute(context)?;
+    let (mut spec, mut plan, request) = compute(context)?;
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
     let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
+    let mut undo = Undo {
+        directory: directory.clone(),
+        places: Vec::new(),
+        unit: None,
+        rdt: rdt::Places::default(),
+        armed: true,
+    };
+    notify::prepare(&directory)?;
     refuse_used_groups(&plan)?;
+    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
     undo.places.clone_from(&plan.cgroups.places);
-    context.recorder.run(&plan.cgroups.actions, cgroup::Action::run)?;
+    let rootless = context.global.rootless;
+    let _held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
+    }
+    undo.rdt.clone_from(&plan.rdt.places);
+    context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
     let mut container = Container { record: record(&spec, &request, &plan), directory };
     let filter = plan.start.iter().find_map(|step| match step {
         Step::Seccomp(program) => Some(program.to_bytes()),
@@ -196,13 +237,39 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         args: process.args,
         env: process.env,
     };
-    let born = launch::launch(ready, &mut context.recorder)?;
+    let born = match launch::launch(ready, &mut context.recorder) {
+        Ok(born) => born,
+        Err(error) => {
+            drop(undo);
+            farewell(context, &container);
+            return Err(error);
+        }
+    };
     let finished = finish(context, &mut container, &born);
+    let made = Made { container, born, undo };
     if let Err(error) = finished {
-        launch::end(&born);
+        made.fail(context);
         return Err(error);
     }
-    Ok(Made { container, born, undo })
+    Ok(made)
+}
+
+/// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
+/// who may not make groups may not make devices.
+fn with_fewer_groups(
+    context: &Context,
+    spec: &mut Spec,
+    request: &Request,
+    made: cgroup::Plan,
+) -> Result<Plan> {
+    if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.devices.clear();
+    }
+    let mut host = host::for_container(spec, context.global.rootless)?;
+    host.cgroups.retain(|hierarchy| made.places.iter().any(|place| place.name == hierarchy.name()));
+    let count = made.places.len();
+    log(&context.global, "warning", &format!("only {count} control groups may be made here"));
+    Ok(Plan { cgroups: made, ..plan::plan(spec, &host, request)? })
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -228,8 +295,13 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         created: container::now(),
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
+        unit: plan.cgroups.unit.clone(),
+        resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
-        agent: notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref())),
+        agent: seccomp::notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref())),
+        rdt: plan.rdt.places.clone(),
+        personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),
+        memory_policy: spec.linux.as_ref().and_then(|linux| linux.memory_policy.clone()),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,
@@ -254,7 +326,8 @@ fn finish(context: &mut Context, container: &mut Container, born: &Born) -> Resu
 /// The socket is bound through a descriptor of its directory: a path may be longer than an address.
 fn listen(container: &Container) -> Result<UnixListener> {
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    UnixListener::bind(super::start::short(directory.as_fd())).during(|| "make the start socket")
+    UnixListener::bind(super::start::short(directory.as_fd(), "start.sock"))
+        .during(|| "make the start socket")
 }
 
 fn console(context: &Context, terminal: bool, mode: &Mode) -> Result<Option<OwnedFd>> {

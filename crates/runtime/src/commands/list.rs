@@ -1,15 +1,15 @@
-//! `list` and `ps`.
+//! `list`: the containers below a root.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt, path::Path};
 
-use super::{Context, print, print_json, state::Shown};
+use super::{Context, print, print_line, state::Shown};
 use crate::{
-    cgroup,
     container::Container,
     error::{Error, Result},
 };
 
-fn wants_json(context: &Context) -> Result<bool> {
+/// Whether `--format` asks for JSON.
+pub(super) fn wants_json(context: &Context) -> Result<bool> {
     match context.call.value("format") {
         None | Some("table") => Ok(false),
         Some("json") => Ok(true),
@@ -19,44 +19,59 @@ fn wants_json(context: &Context) -> Result<bool> {
 
 pub(super) fn list(context: &mut Context) -> Result<u8> {
     let json = wants_json(context)?;
-    let entries = std::fs::read_dir(&context.global.root).into_iter().flatten().flatten();
-    let mut shown: Vec<Shown> = entries
-        .filter_map(|entry| Container::load(&context.global.root, &entry.file_name().to_string_lossy()).ok())
-        .map(|container| Shown::of(&container))
+    let entries = fs::read_dir(&context.global.root).into_iter().flatten().flatten();
+    let found = entries
+        .filter_map(|entry| Container::load(&context.global.root, &entry.file_name().to_string_lossy()).ok());
+    let mut shown: Vec<Shown> = found
+        .map(|container| {
+            let mut shown = Shown::of(&container);
+            shown.owner = owner(&container.directory);
+            shown
+        })
         .collect();
     shown.sort_by(|one, other| one.id.cmp(&other.id));
-    if json {
-        return print_json(&shown);
-    }
-    let mut text = String::new();
     if context.call.has("quiet") {
-        text.extend(shown.iter().map(|container| format!("{}\n", container.id)));
-    } else {
-        let _ = writeln!(text, "{:<24}{:<12}{:<12}{:<40}CREATED", "ID", "PID", "STATUS", "BUNDLE");
-        for container in &shown {
-            let Shown { id, pid, bundle, created, .. } = container;
-            let status = container.status.as_str();
-            let _ = writeln!(text, "{id:<24}{pid:<12}{status:<12}{bundle:<40}{created}");
-        }
+        print(&shown.into_iter().map(|container| container.id + "\n").collect::<String>());
+        return Ok(0);
     }
-    print(&text);
+    if json {
+        // An empty list is `null` to those who parse what runc prints; both are read as no containers.
+        return if shown.is_empty() { print_line(&()) } else { print_line(&shown) };
+    }
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = shown.into_iter().map(|container| {
+        let Shown { id, pid, status, bundle, created, owner, .. } = container;
+        [id, pid.to_string(), status.as_str().to_owned(), bundle, created, owner]
+    });
+    print(&table(&[head].into_iter().chain(rows).collect::<Vec<_>>()));
     Ok(0)
 }
 
-pub(super) fn ps(context: &mut Context) -> Result<u8> {
-    let json = wants_json(context)?;
-    let container = Container::load(&context.global.root, context.call.id())?;
-    let mut pids = cgroup::group_pids(&container.record.places);
-    pids.sort_unstable();
-    if json {
-        return print_json(&pids);
+/// Columns that are at least twelve wide and three apart, as runc's.
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| {
+        let widest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        (widest + 3).max(12)
+    };
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(text, "{cell:<width$}");
+        }
+        let _ = writeln!(text, "{}", row[5]);
     }
-    let mut text = format!("{:<12}CMD\n", "PID");
-    for pid in pids {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        let _ = writeln!(text, "{pid:<12}{}", command.trim_end());
-    }
-    print(&text);
-    Ok(0)
+    text
+}
+
+/// Who made it: a name, or `#` and a number.
+fn owner(directory: &Path) -> String {
+    let uid = fs::metadata(directory).map_or(0, |found| found.uid());
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("#{uid}"))
 }

@@ -17,7 +17,7 @@ use rustix::{
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 
-use super::Context;
+use super::{Context, notify::Notify};
 use crate::{
     error::{During, Error, Result},
     launch::{self, Born},
@@ -41,6 +41,16 @@ pub(super) fn socket(context: &Context) -> Result<Option<(OwnedFd, OwnedFd)>> {
     let bundle = context.call.value("bundle").unwrap_or(".");
     let spec = spec::load(std::path::Path::new(bundle))?;
     if spec.process.is_some_and(|process| process.terminal) { pair().map(Some) } else { Ok(None) }
+}
+
+/// What there is to do.
+#[allow(clippy::struct_excessive_bools)] // Each is one descriptor.
+struct Seen {
+    ended: bool,
+    signalled: bool,
+    typed: bool,
+    printed: bool,
+    notified: bool,
 }
 
 /// A process in the foreground.
@@ -69,12 +79,19 @@ impl Relay {
     }
 
     /// Until the process has ended and its terminal is drained; its exit code.
-    pub(super) fn serve(mut self, born: &Born) -> Result<i32> {
+    pub(super) fn serve(mut self, born: &Born, mut notify: Option<Notify>) -> Result<i32> {
         let mut input = self.master.is_some();
         loop {
-            let (ended, signalled, typed, printed) = self.wait(born, input)?;
+            let Seen { ended, signalled, typed, printed, notified } =
+                self.wait(born, input, notify.as_ref())?;
             if signalled {
                 self.hand_on(born);
+            }
+            if notified
+                && let Some(told) = &notify
+                && told.hear(0)?
+            {
+                notify = None;
             }
             if typed {
                 input = self.master.as_ref().is_some_and(|master| copy(stdin(), master.as_fd()));
@@ -88,23 +105,25 @@ impl Relay {
         }
     }
 
-    fn wait(&self, born: &Born, input: bool) -> Result<(bool, bool, bool, bool)> {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(born.pidfd.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+    fn wait(&self, born: &Born, input: bool, notify: Option<&Notify>) -> Result<Seen> {
+        let master = self.master.as_ref().map(AsFd::as_fd);
+        let watched = [
+            Some(born.pidfd.as_fd()),
+            Some(self.signals.as_fd()),
+            master,
+            (input && master.is_some()).then(stdin),
+            notify.map(Notify::fd),
         ];
-        if let Some(master) = &self.master {
-            fds.push(PollFd::from_borrowed_fd(master.as_fd(), PollFlags::IN));
-            if input {
-                fds.push(PollFd::from_borrowed_fd(stdin(), PollFlags::IN));
-            }
-        }
+        let mut fds: Vec<PollFd<'_>> =
+            watched.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::refused("poll", &error.into())),
         }
-        let is = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok((is(0), is(1), is(3), is(2)))
+        let mut seen = fds.iter().map(|fd| !fd.revents().is_empty());
+        let [ended, signalled, printed, typed, notified] =
+            watched.map(|fd| fd.is_some() && seen.next() == Some(true));
+        Ok(Seen { ended, signalled, typed, printed, notified })
     }
 
     fn hand_on(&self, born: &Born) {

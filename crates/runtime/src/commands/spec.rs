@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
@@ -53,7 +53,37 @@ pub(super) fn spec(context: &mut Context) -> Result<u8> {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
         }
     });
+    let document = if context.call.has("rootless") { rootless(document) } else { document };
     let text = serde_json::to_vec_pretty(&document).map_err(|error| Error::new(error.to_string()))?;
     container::write_whole(&path, &text)?;
     Ok(0)
+}
+
+/// What somebody who is not root can have: a user namespace in which they are root, no limits, and the host's network,
+/// to which no sysfs of one's own belongs.
+fn rootless(mut document: Value) -> Value {
+    let own = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+    let linux = &mut document["linux"];
+    linux["uidMappings"] = own(rustix::process::geteuid().as_raw());
+    linux["gidMappings"] = own(rustix::process::getegid().as_raw());
+    linux["namespaces"] =
+        json!(["pid", "ipc", "uts", "mount", "cgroup", "user"].map(|kind| json!({ "type": kind })));
+    if let Some(linux) = linux.as_object_mut() {
+        linux.remove("resources");
+    }
+    for mount in document["mounts"].as_array_mut().into_iter().flatten() {
+        match mount["destination"].as_str() {
+            Some("/sys") => {
+                mount["type"] = json!("none");
+                mount["source"] = json!("/sys");
+                mount["options"] = json!(["rbind", "nosuid", "noexec", "nodev", "ro"]);
+            }
+            // Group 5 is not mapped.
+            Some("/dev/pts") => {
+                mount["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+            }
+            _ => {}
+        }
+    }
+    document
 }

@@ -11,7 +11,7 @@ use std::{
 
 use oci::spec::Status;
 
-use super::{Context, log};
+use super::{Context, notify::Notify};
 use crate::{
     channel::Channel,
     container::Container,
@@ -20,9 +20,9 @@ use crate::{
     launch::{self, Starting},
 };
 
-/// A path to the start socket that always fits an address.
-pub(super) fn short(directory: BorrowedFd<'_>) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/start.sock", directory.as_raw_fd()))
+/// A path to a socket in a directory that always fits an address.
+pub(super) fn short(directory: BorrowedFd<'_>, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
 }
 
 pub(super) fn start(context: &mut Context) -> Result<u8> {
@@ -40,9 +40,10 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
         .process()
         .ok_or_else(|| Error::new("the container's process ended before it could be started"))?;
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
-    let connection =
-        UnixStream::connect(short(directory.as_fd())).during(|| "reach the container's process")?;
+    let connection = UnixStream::connect(short(directory.as_fd(), "start.sock"))
+        .during(|| "reach the container's process")?;
     let mut channel = Channel::new(connection);
+    let notify = Notify::open(&container.directory)?;
     // Its first word says that it was this start that it heard.
     if channel.hear::<bool>()? != Some(true) {
         return Err(Error::new("the container's process ended before it could be started"));
@@ -52,10 +53,15 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
     let agent = container.record.agent.as_ref();
     let starting = Starting { pid: container.record.pid, pidfd: pidfd.as_fd(), agent, state: &state };
     launch::started(&mut channel, &starting)?;
-    drop(lock);
     let state = container.state(Status::Running);
     if let Err(error) = hooks::run("poststart", &container.record.hooks.poststart, &state) {
-        log(&context.global, "warning", &error.to_string());
+        // runtime-spec 1.2.1, lifecycle 9: the container is stopped.
+        let _ = container.signal(9);
+        return Err(error);
     }
+    if let Some(notify) = notify {
+        notify.pass_on(&container)?;
+    }
+    drop(lock);
     Ok(0)
 }

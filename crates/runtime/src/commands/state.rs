@@ -19,7 +19,7 @@ pub(super) struct Shown {
     pub(super) created: String,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     annotations: std::collections::BTreeMap<String, String>,
-    owner: String,
+    pub(super) owner: String,
 }
 
 impl Shown {
@@ -35,6 +35,7 @@ impl Shown {
             rootfs: record.rootfs.display().to_string(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
+            // runc tells it in its list only.
             owner: String::new(),
         }
     }

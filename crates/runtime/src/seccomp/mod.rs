@@ -17,7 +17,6 @@ pub use bpf::Instruction;
 use bpf::{Decision, Section};
 use rules::Profile;
 pub use words::calls;
-pub(crate) use words::{ACTIONS, FLAGS};
 use words::{Architecture, KILL_PROCESS};
 
 /// A compiled filter.

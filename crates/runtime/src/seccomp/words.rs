@@ -14,8 +14,8 @@ pub(super) const ENOSYS: u32 = 38;
 /// Marks a call of the x32 ABI, which shares its architecture with x86-64.
 pub(super) const X32: u32 = 0x4000_0000;
 
-/// Every action, for `features`.
-pub(crate) const ACTIONS: [(&str, u32); 9] = [
+/// Every action.
+const ACTIONS: [(&str, u32); 9] = [
     ("SCMP_ACT_KILL", 0),
     ("SCMP_ACT_KILL_THREAD", 0),
     ("SCMP_ACT_KILL_PROCESS", KILL_PROCESS),
@@ -41,8 +41,8 @@ pub(super) fn lets_pass(value: u32) -> bool {
     value == ALLOW || value == LOG || value & 0xffff_0000 == TRACE
 }
 
-/// Every flag, and its `SECCOMP_FILTER_FLAG_*`; for `features`, too.
-pub(crate) const FLAGS: [(&str, u64); 4] = [
+/// Every flag, and its `SECCOMP_FILTER_FLAG_*`.
+const FLAGS: [(&str, u64); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 1),
     ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 1 << 2),
@@ -79,29 +79,6 @@ pub(super) enum Architecture {
     Aarch64,
 }
 
-/// libseccomp's names of architectures that no machine of ours can run: they need no section.
-const FOREIGN: [&str; 19] = [
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_M68K",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_SH",
-    "SCMP_ARCH_SHEB",
-];
-
 impl Architecture {
     /// `None` for one that this machine cannot run; fails for a word that is none.
     pub(super) fn named(name: &str) -> Result<Option<Self>> {
@@ -111,7 +88,7 @@ impl Architecture {
             "SCMP_ARCH_X32" => Self::X32,
             "SCMP_ARCH_AARCH64" => Self::Aarch64,
             "SCMP_ARCH_NATIVE" => Self::native(),
-            _ if FOREIGN.contains(&name) => return Ok(None),
+            _ if is_foreign(name) => return Ok(None),
             _ => {
                 return Err(Error::new(format!("linux.seccomp.architectures: {name:?} is not known")));
             }
@@ -147,6 +124,11 @@ impl Architecture {
     }
 }
 
+/// Whether libseccomp knows it, and no machine of ours can run it: it needs no section.
+fn is_foreign(name: &str) -> bool {
+    name.strip_prefix("SCMP_ARCH_").is_some_and(|word| crate::spec::ARCHITECTURES.contains(&word))
+}
+
 /// A call's number on each architecture.
 pub(super) type Numbers = [u16; 4];
 
@@ -158,7 +140,8 @@ pub(super) fn numbers(name: &str) -> Option<Numbers> {
 
 /// The calls that an architecture has: names and numbers.
 pub fn calls(architecture: &str) -> Result<Vec<(&'static str, u32)>> {
-    let known = Architecture::named(architecture)?;
+    let known = Architecture::named(architecture)?
+        .ok_or_else(|| Error::new(format!("linux.seccomp: the calls of {architecture} are not known")))?;
     let names = syscalls::TABLE.iter().map(|(name, _)| *name);
-    Ok(names.filter_map(|name| Some((name, known?.number(name)?))).collect())
+    Ok(names.filter_map(|name| Some((name, known.number(name)?))).collect())
 }

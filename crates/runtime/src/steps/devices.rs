@@ -1,7 +1,7 @@
 //! Device nodes and the links beside them.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -53,11 +53,15 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
             let found = openat(&parent, name, flags, Mode::empty()).during(what)?;
             return verify(found.as_fd(), *kind, *number).map_err(|error| error.during(what()));
         }
+        // In somebody else's user namespace (rootless, nested), or denied by the devices cgroup: as far as the host's
+        // node can be had, it will do.
+        Err(Errno::PERM) if bind(root, device).is_ok() => return Ok(()),
         Err(error) => {
-            let error = Error::refused(what(), &error.into());
-            return Err(
-                error.hint_on(Errno::PERM, "making nodes needs CAP_MKNOD and the devices cgroup's leave")
-            );
+            // Root of a user namespace around us may not make nodes, but show those that there are.
+            let shown = if error == Errno::PERM { bind(root, device).is_ok() } else { false };
+            let needs = "making nodes needs CAP_MKNOD and the devices cgroup's leave";
+            let error = || Error::refused(what(), &error.into()).hint_on(Errno::PERM, needs);
+            return if shown { Ok(()) } else { Err(error()) };
         }
     }
     chmodat(&parent, name, permissions, AtFlags::empty()).during(what)?;
@@ -71,12 +75,28 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
 /// Binds the host's node: a user namespace may not make any.
 pub(super) fn bind(root: &Root, device: &Device) -> Result<()> {
     let what = || format!("bind device {}", device.path.display());
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let node = open(&device.path, flags, Mode::empty()).during(what)?;
-    verify(node.as_fd(), device.kind, device.number).map_err(|error| error.during(what()))?;
+    let node = hosts_node(device).map_err(|error| error.during(what()))?;
     let place = mounting::file_place(root, &device.path).during(what)?;
     let tree = mounting::copy(node.as_fd(), false).during(what)?;
     mounting::attach(tree, place).during(what)
+}
+
+/// The host's node of the same path, or that of the same number.
+fn hosts_node(device: &Device) -> Result<OwnedFd> {
+    let node = |path: &Path| -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let node = open(path, flags, Mode::empty()).during(|| format!("open {}", path.display()))?;
+        verify(node.as_fd(), device.kind, device.number).map(|()| node)
+    };
+    node(&device.path).or_else(|error| {
+        let class = if device.kind == 'b' { "block" } else { "char" };
+        let about = format!("/sys/dev/{class}/{}:{}/uevent", device.number.0, device.number.1);
+        let about = std::fs::read_to_string(about).unwrap_or_default();
+        let name = about.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+        // By number only, the pipe that a path of the host happens to be is nobody's.
+        let name = name.filter(|_| device.kind != 'p').ok_or(error)?;
+        node(&Path::new("/dev").join(name))
+    })
 }
 
 const LINKS: [(&str, &str); 5] = [

@@ -1,12 +1,19 @@
 //! The steps of a container's own process: what each is ([`Describe`]) and who does it ([`Step::run`]).
 
+mod copy_up;
 mod devices;
+mod hiding;
 mod identity;
 mod mounting;
 mod program;
+mod root;
+mod scheduling;
 mod terminal;
 mod world;
 
+pub(crate) use identity::raise_limits;
+pub(crate) use mounting::{change, copy_path};
+pub use scheduling::Scheduling;
 pub(crate) use world::join;
 
 use std::{
@@ -15,11 +22,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci::spec::{ConsoleSize, Hook, State};
+use oci::{
+    IdMap,
+    spec::{ConsoleSize, Hook, State},
+};
 use rustix::process::Resource;
 use sys::Root;
 
 use crate::{
+    birth,
     caps::{self, Sets},
     cgroup::{Place, Places},
     channel::Channel,
@@ -27,13 +38,16 @@ use crate::{
     hooks,
     options::Options,
     plan::Join,
+    rdt,
     record::{Describe, Description},
     seccomp::Program,
 };
 
 /// A mount as a step needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Mounting {
+    /// Its place in the spec's list.
+    pub number: usize,
     /// File system type.
     pub kind: String,
     /// Device, directory, or a word.
@@ -42,6 +56,14 @@ pub struct Mounting {
     pub destination: PathBuf,
     /// Sorted.
     pub options: Options,
+    /// The runtime's own half must copy the source.
+    pub by_parent: bool,
+    /// And it stays a peer of the host's mounts.
+    pub peers: bool,
+    /// How ids are mapped on it; empty means as in the container.
+    pub id_map: Option<IdMap>,
+    /// The namespace that it shows is not the container's own.
+    pub shared: bool,
 }
 
 /// A device node.
@@ -77,19 +99,23 @@ pub struct Limit {
 #[allow(missing_docs)] // Each is told by its description below.
 pub enum Step {
     EnterGroups,
+    EnterRdt(Vec<PathBuf>),
     OomScore(i32),
     Join(Join),
-    JoinContainer,
+    JoinContainer { others: u64, user: u64 },
+    NewTimeNamespace(String),
     AwaitIdMaps,
+    HideMemory,
     BecomeRoot,
     NewCgroupNamespace,
-    NewSession { keyring: bool },
+    NewSession { keyring: Option<String> },
     LoopbackUp,
     Hostname(String),
     Domainname(String),
     Root { path: PathBuf, from_host: u64 },
     Mount(Mounting),
     Bind(Mounting),
+    Remount(Mounting),
     MountGroups { destination: PathBuf, places: Vec<Place>, options: Options },
     ReadonlyMount(PathBuf),
     MakeDevice(Device),
@@ -98,16 +124,18 @@ pub enum Step {
     RootPropagation(String, u64, bool),
     OpenTerminal { size: Option<ConsoleSize>, uid: u32, console: bool },
     Sysctl { key: String, value: String },
+    AwaitNetDevices,
     AwaitHooks,
     Hooks { kind: &'static str, hooks: Vec<Hook> },
     ReadonlyPath(PathBuf),
-    MaskPath(PathBuf),
+    MaskPath { path: PathBuf, label: Option<String> },
     MakeDirectory(PathBuf),
     PivotRoot,
+    MoveRoot,
     ReadonlyRoot,
     Personality(u64),
     Limit(Limit),
-    IoPriority(u8, u16),
+    Scheduling(Scheduling),
     OwnStdio(u32),
     SecurityLabel { file: &'static str, value: String },
     BoundingSet(u64),
@@ -134,6 +162,8 @@ pub struct Child<'p> {
     pub proc: Option<OwnedFd>,
     /// The one empty read-only directory under which directories are hidden.
     pub empty: Option<OwnedFd>,
+    /// The null device under which files are hidden.
+    pub null: Option<OwnedFd>,
     /// Where a terminal's other end is sent.
     pub console: Option<OwnedFd>,
     /// The container to join, and which namespaces of it.
@@ -163,13 +193,22 @@ impl Describe for Step {
         let new = |what: String| Description::new(what);
         match self {
             Step::EnterGroups => new("enter cgroups".into()),
+            Step::EnterRdt(groups) => new("enter resctrl groups".into()).with("count", groups.len()),
             Step::OomScore(value) => new("set oom_score_adj".into()).with("value", value),
             Step::Join(join) => new(format!("join namespace {}", join.name)).with("path", shown(&join.path)),
-            Step::JoinContainer => new("join the container's namespaces".into()),
+            Step::JoinContainer { others, user } => {
+                new("join the container's namespaces".into()).with("which", birth::names(others | user))
+            }
+            Step::NewTimeNamespace(offsets) => {
+                new("create namespace time".into()).with("offsets", offsets.trim().replace('\n', ", "))
+            }
+            Step::HideMemory => new("hide memory from other processes".into()),
             Step::AwaitIdMaps => new("await id maps".into()),
             Step::BecomeRoot => new("become root of the user namespace".into()),
             Step::NewCgroupNamespace => new("create namespace cgroup".into()),
-            Step::NewSession { keyring } => new("create session".into()).with("keyring", keyring),
+            Step::NewSession { keyring } => {
+                new("create session".into()).with("keyring", keyring.as_deref().unwrap_or_default())
+            }
             Step::LoopbackUp => new("bring up lo".into()),
             Step::Hostname(name) => new(format!("set hostname {name}")),
             Step::Domainname(name) => new(format!("set domainname {name}")),
@@ -179,7 +218,11 @@ impl Describe for Step {
                 .with("options", m.options.words()),
             Step::Bind(m) => new(format!("bind {} on {}", m.source, shown(&m.destination)))
                 .with("recursive", m.options.recursive)
-                .with("options", m.options.words()),
+                .with("options", m.options.words())
+                .with("ids", m.id_map.as_ref().map(shown_map).unwrap_or_default()),
+            Step::Remount(m) => {
+                new(format!("remount {}", shown(&m.destination))).with("options", m.options.words())
+            }
             Step::MountGroups { destination, options, .. } => {
                 new(format!("mount cgroups on {}", shown(destination))).with("options", options.words())
             }
@@ -190,13 +233,26 @@ impl Describe for Step {
             Step::OpenTerminal { size, .. } => new("open a terminal".into())
                 .with("size", size.map(|size| format!("{}x{}", size.width, size.height)).unwrap_or_default()),
             Step::Sysctl { key, value } => new(format!("set sysctl {key}")).with("value", value),
+            Step::AwaitNetDevices => new("await network devices".into()),
             Step::AwaitHooks => new("await prestart and createRuntime hooks".into()),
             Step::Hooks { kind, hooks } => new(format!("run {kind} hooks")).with("count", hooks.len()),
             Step::ReadonlyPath(path) => new(format!("make {} read-only", shown(path))),
-            Step::MaskPath(path) => new(format!("mask {}", shown(path))),
+            Step::MaskPath { path, .. } => new(format!("mask {}", shown(path))),
             other => other.describe_identity(),
         }
     }
+}
+
+/// Uids and gids as `inside:outside:count`.
+fn shown_map(map: &IdMap) -> String {
+    let lines = |lines: &[oci::IdMapping]| {
+        let all = lines.iter().map(|line| format!("{}:{}:{}", line.container, line.host, line.size));
+        all.collect::<Vec<_>>().join(",")
+    };
+    if map.is_identity() {
+        return "as in the container".to_owned();
+    }
+    format!("{} {}", lines(&map.uids), lines(&map.gids))
 }
 
 fn describe_device(step: &Step, device: &Device) -> Description {
@@ -214,12 +270,13 @@ impl Step {
         match self {
             Step::MakeDirectory(path) => new(format!("make directory {}", shown(path))),
             Step::PivotRoot => new("pivot_root".into()),
+            Step::MoveRoot => new("move the root to / and chroot".into()),
             Step::ReadonlyRoot => new("make / read-only".into()),
             Step::Personality(value) => new(format!("set personality {value:#x}")),
             Step::Limit(limit) => {
                 new(format!("set {}", limit.name)).with("soft", limit.soft).with("hard", limit.hard)
             }
-            Step::IoPriority(class, level) => new(format!("set I/O priority class {class} level {level}")),
+            Step::Scheduling(setting) => setting.describe(),
             Step::OwnStdio(uid) => new(format!("give standard streams to uid {uid}")),
             Step::SecurityLabel { value, .. } => new(format!("set security label {value}")),
             Step::BoundingSet(bits) => new("limit capabilities".into()).with("bounding", caps::names(*bits)),
@@ -244,18 +301,27 @@ impl Step {
         }
     }
 
+    /// Of a container that has any.
+    pub(crate) fn enter_rdt(places: &rdt::Places) -> Option<Self> {
+        (!places.groups.is_empty()).then(|| Self::EnterRdt(places.groups.clone()))
+    }
+
     /// Does it.
     pub fn run(&self, child: &mut Child<'_>) -> Result<()> {
         match self {
             Step::EnterGroups => child.groups.enter(),
+            Step::EnterRdt(groups) => rdt::enter(groups),
             Step::Join(join) => world::join(join),
-            Step::JoinContainer => world::join_container(child),
+            Step::JoinContainer { others, user } => world::join_container(child, *others, *user),
+            Step::NewTimeNamespace(offsets) => world::new_time_namespace(offsets),
+            Step::HideMemory => world::hide_memory(),
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
+            Step::AwaitNetDevices => child.channel.ask("network devices"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
             Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
                 .during(|| "create namespace cgroup"),
-            Step::NewSession { keyring } => world::new_session(*keyring),
+            Step::NewSession { keyring } => world::new_session(keyring.as_deref()),
             Step::LoopbackUp => sys::process::bring_up_loopback().during(|| "bring up lo"),
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).during(|| format!("set hostname {name:?}"))
@@ -263,26 +329,26 @@ impl Step {
             Step::Domainname(name) => {
                 rustix::system::setdomainname(name.as_bytes()).during(|| format!("set domainname {name:?}"))
             }
-            Step::Root { path, from_host } => mounting::take_root(child, path, *from_host),
+            Step::Root { path, from_host } => root::take_root(child, path, *from_host),
             Step::Mount(mount) => mounting::mount(child.root()?, mount),
-            Step::Bind(mount) => mounting::bind(child.root()?, mount),
+            Step::Bind(mount) => mounting::bind(child, mount),
+            Step::Remount(mount) => mounting::remount(child.root()?, mount),
             Step::MountGroups { destination, places, options } => {
                 mounting::groups(child.root()?, destination, places, options)
             }
-            Step::ReadonlyMount(path) => mounting::readonly_mount(child.root()?, path),
+            Step::ReadonlyMount(path) => hiding::readonly_mount(child.root()?, path),
             Step::MakeDevice(device) => devices::make(child.root()?, device),
             Step::BindDevice(device) => devices::bind(child.root()?, device),
             Step::DeviceLinks => devices::links(child.root()?),
-            Step::RootPropagation(_, kind, recursive) => {
-                mounting::propagate(child.root()?, *kind, *recursive)
-            }
+            Step::RootPropagation(_, kind, recursive) => root::propagate(*kind, *recursive),
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
-            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &child.state),
-            Step::ReadonlyPath(path) => mounting::readonly_path(child.root()?, path),
-            Step::MaskPath(path) => mounting::mask(child, path),
-            Step::MakeDirectory(path) => mounting::make_directory(child.root()?, path),
-            Step::PivotRoot => mounting::pivot(child),
-            Step::ReadonlyRoot => mounting::readonly_root(),
+            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &hooks::state_for(kind, &child.state)),
+            Step::ReadonlyPath(path) => hiding::readonly_path(child.root()?, path),
+            Step::MaskPath { path, label } => hiding::mask(child, path, label.as_deref()),
+            Step::MakeDirectory(path) => root::make_directory(child.root()?, path),
+            Step::PivotRoot => root::pivot(child),
+            Step::MoveRoot => root::move_to_slash(child),
+            Step::ReadonlyRoot => root::readonly_root(),
             other => other.run_identity(child),
         }
     }
@@ -293,9 +359,7 @@ impl Step {
             Step::Sysctl { key, value } => world::sysctl(child, key, value),
             Step::Personality(value) => sys::process::personality(*value).during(|| "set personality"),
             Step::Limit(limit) => identity::limit(limit),
-            Step::IoPriority(class, level) => {
-                sys::process::set_io_priority(*class, *level).during(|| "set I/O priority")
-            }
+            Step::Scheduling(setting) => setting.run(),
             Step::OwnStdio(uid) => identity::own_stdio(*uid),
             Step::SecurityLabel { file, value } => world::security_label(child, file, value),
             Step::BoundingSet(bits) => identity::bounding_set(*bits),

@@ -9,7 +9,8 @@ use std::{
 
 use oci::spec::ConsoleSize;
 use rustix::{
-    fs::{Mode, OFlags, Uid, fchown, fstatfs},
+    fs::{FileType, Mode, OFlags, Uid, fchown, fstat, fstatfs, openat},
+    io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -39,7 +40,7 @@ pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, c
     fchown(&slave, Some(Uid::from_raw(uid)), None).during(|| "give the terminal to the user")?;
     if console {
         let what = || "bind the terminal on /dev/console";
-        let place = mounting::file_place(root, Path::new("/dev/console")).during(what)?;
+        let place = console_place(root)?;
         let tree = mounting::copy(slave.as_fd(), false).during(what)?;
         mounting::attach(tree, place).during(what)?;
     }
@@ -53,12 +54,31 @@ pub(super) fn open(child: &mut Child<'_>, size: Option<ConsoleSize>, uid: u32, c
     Ok(())
 }
 
+/// `/dev/console`, made if missing. A link would have the terminal mounted somewhere else, before anything is hidden
+/// there (CVE-2025-52565).
+fn console_place(root: &Root) -> Result<OwnedFd> {
+    let what = || "make /dev/console";
+    let dev = root.create_dir_all(Path::new("/dev"), Mode::from_raw_mode(0o755)).during(what)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = match openat(&dev, c"console", new, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::EXIST) => openat(&dev, c"console", flags, Mode::empty()).during(what)?,
+        made => made.during(what)?,
+    };
+    match FileType::from_raw_mode(fstat(&place).during(what)?.st_mode) {
+        FileType::Symlink | FileType::Directory => {
+            Err(Error::new("/dev/console: must be an ordinary file or device"))
+        }
+        _ => Ok(place),
+    }
+}
+
 /// Both ends, the second by the first's descriptor and not by a name that somebody could exchange.
 fn pair(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "open a terminal at /dev/pts/ptmx";
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let master = root.get_no_links(Path::new("/dev/pts/ptmx"), flags, Mode::empty()).map_err(|error| {
-        Error::refused(what(), &error).hint_on(rustix::io::Errno::NOENT, "mount a devpts on /dev/pts")
+        Error::refused(what(), &error).hint_on(Errno::NOENT, "mount a devpts on /dev/pts")
     })?;
     devices::verify(master.as_fd(), 'c', (5, 2)).map_err(|error| error.during(what()))?;
     if fstatfs(&master).during(what)?.f_type as u64 != DEVPTS {

@@ -160,6 +160,48 @@ fn an_overlay_root_is_the_containers_alone() {
     shim.exit();
 }
 
+/// Layers hold ids as they are inside; the container's root has another one outside.
+#[test]
+fn an_id_mapped_root() {
+    for kind in ["overlay", "bind"] {
+        let mut bundle = Bundle::sh(
+            "id -u; stat -c '%u %g' /etc /bin/busybox /etc/theirs; echo new > /etc/made; mkdir /etc/d; rm /etc/theirs; stat -c %u /etc/made; echo ready; sleep 100",
+        );
+        let path = bundle.path().to_owned();
+        for directory in ["state/upper", "state/work", "image/etc"] {
+            fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        fs::write(path.join("image/etc/theirs"), "").unwrap();
+        std::os::unix::fs::chown(path.join("image/etc/theirs"), Some(7), Some(8)).unwrap();
+        let map = vec![oci::IdMapping { container: 0, host: 100_000, size: 65_536 }];
+        let option = |key: &str, name: &str| format!("{key}={}", path.join(name).display());
+        let root = &mut bundle.config.root[0];
+        (root.uid_mappings, root.gid_mappings) = (map.clone(), map.clone());
+        if kind == "overlay" {
+            root.kind = Some("overlay".into());
+            root.options = vec![
+                option("lowerdir+", "image"),
+                option("upperdir", "state/upper"),
+                option("workdir", "state/work"),
+            ];
+        }
+        let linux = bundle.spec.linux.as_mut().unwrap();
+        linux.namespaces.push(oci::spec::Namespace { kind: oci::spec::NamespaceKind::User, path: None });
+        (linux.uid_mappings, linux.gid_mappings) = (map.clone(), map);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut shim = bundle.create();
+        let mut client = shim.attach(ALL);
+        shim.start();
+        let seen = crate::common::expect(&mut client, "ready");
+        assert_eq!(seen, "0\n0 0\n0 0\n7 8\n0\nready\n", "{kind}");
+        let made = if kind == "overlay" { "state/upper/etc/made" } else { "image/etc/made" };
+        let made = fs::metadata(path.join(made)).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0, "{kind}: it is root's on the disk");
+        shim.signal(9);
+        shim.exit();
+    }
+}
+
 /// As on a host whose mounts are all shared: its mounts stay peers, and none of the shim's reaches it.
 #[test]
 fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
@@ -178,14 +220,15 @@ fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
         ..Mount::default()
     });
     let script = format!(
-        "mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
+        "mount --make-rshared / && mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
          {{ {shim} {run} <&3 & }} && exec 3<&- && wait",
         run = run.display(),
         dir = bundle.path().display(),
         shim = crate::common::SHIM
     );
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", &script]);
+    // Private first: mounts that are shared already would be so with this machine's.
+    unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script]);
     let mut shim = bundle.shim_by(&mut unshare);
     let Reply::State(state) = shim.first.reply().unwrap() else { panic!("not created") };
 
