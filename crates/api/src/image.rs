@@ -86,6 +86,23 @@ wire! {
     /// One layer of an image.
     TreeLayer { #[serde(rename = "DiffID")] diff_id: String, size: u64 }
 
+    /// What a registry has under a name.
+    Distribution { descriptor: RemoteDescriptor, platforms: Vec<RemotePlatform> }
+
+    /// OCI's, of a manifest or index at a registry.
+    RemoteDescriptor {
+        #[serde(rename = "mediaType")] media_type: String,
+        #[serde(rename = "digest")] digest: String,
+        #[serde(rename = "size")] size: i64,
+    }
+
+    /// OCI's, of an image at a registry.
+    RemotePlatform {
+        #[serde(rename = "architecture")] architecture: String,
+        #[serde(rename = "os")] os: String,
+        #[serde(rename = "variant", skip_serializing_if = "omit")] variant: String,
+    }
+
     /// `image prune`.
     Prune { images_deleted: Option<Vec<Deleted>>, space_reclaimed: u64 }
 }

@@ -148,6 +148,9 @@ wire! {
     /// `builder prune`
     BuildPrune { caches_deleted: Option<Vec<String>>, space_reclaimed: u64 }
 
+    /// `login`
+    LoggedIn { status: String, identity_token: String }
+
     /// `volume ls`
     Volumes { volumes: Option<Vec<serde_json::Value>>, warnings: Option<Vec<String>> }
 }

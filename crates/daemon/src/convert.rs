@@ -1,5 +1,6 @@
 //! Docker's words to the engine's and back.
 
+pub(crate) mod auth;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod filter;
@@ -7,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod ports;
+pub(crate) mod progress;
 pub(crate) mod size;
 pub(crate) mod time;
 

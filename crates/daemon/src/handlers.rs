@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod images;
 mod networks;
+mod registries;
 mod streams;
 mod system;
 mod top;
@@ -81,6 +82,9 @@ handlers! {
     ImageSquash => archives::squash,
     ImageLoad => images::load,
     ImageCreate => images::create,
+    ImagePush => registries::push,
+    DistributionInspect => registries::inspect,
+    SystemAuth => registries::login,
     SystemPing => system::ping,
     SystemPingHead => system::ping,
     SystemVersion => system::version,

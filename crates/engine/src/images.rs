@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     io::Read,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLockReadGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -68,9 +68,10 @@ impl Engine {
 
     /// Layers first, names last: what is listed is whole.
     pub(crate) fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
+        let arriving = self.arriving();
         let unpacked = staged.iter().try_for_each(|one| self.unpack(&one.image));
         if let Err(error) = unpacked {
-            drop(staged);
+            drop((staged, arriving));
             self.0.images.sweep()?;
             self.forget_layers();
             return Err(error);
@@ -160,6 +161,7 @@ impl Engine {
                 name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
             let wanted = wanted.with_default_tag();
             untag.retain(|have| *have == wanted);
+            untag.extend(orphans(&image, &wanted));
         }
         let last = untag.len() == image.names.len();
         let users = self.users_of(&image);
@@ -190,9 +192,16 @@ impl Engine {
         users
     }
 
-    /// Removes every layer that no image and no container needs. What is needed is computed, so it cannot be wrong
+    /// To be held from before a layer is unpacked until an image owns it.
+    pub(crate) fn arriving(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.arriving.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes every layer that no image and no container needs. While others arrive, whose is not known yet, nothing
+    /// is removed; the next time will do it. What is needed is computed, so it cannot be wrong
     /// by a count.
     pub(crate) fn forget_layers(&self) {
+        let Ok(_nobody_unpacks) = self.0.arriving.try_write() else { return };
         let (driver, images): (_, &Images) = (&self.0.snapshots, &self.0.images);
         // Without the whole list, everything might be needed.
         let Ok(images) = images.list() else { return };
@@ -228,6 +237,19 @@ impl Engine {
     }
 }
 
+/// Names by digest say what came under a tag; they go with the last tag of their repository.
+fn orphans(image: &Image, untagged: &Reference) -> Vec<Reference> {
+    let of_repository = || image.names.iter().filter(|name| name.name() == untagged.name());
+    if of_repository().any(|name| name.tag().is_some() && name != untagged) || untagged.tag().is_none() {
+        return Vec::new();
+    }
+    of_repository().filter(|name| name.tag().is_none()).cloned().collect()
+}
+
+fn repositories(image: &Image) -> usize {
+    image.names.iter().map(Reference::name).collect::<BTreeSet<_>>().len()
+}
+
 /// Why an image, or its last name, may not go; in Docker's words.
 fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, force: bool) -> Option<String> {
     let short = &image.id.hex()[..12];
@@ -248,7 +270,7 @@ fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, for
                 "remove repository reference {name:?} (must force) - container {user} is using its referenced image {short}"
             ))
         }
-        None if by_id && image.names.len() > 1 && !force => {
+        None if by_id && repositories(image) > 1 && !force => {
             Some(format!("delete {short} (must be forced) - image is referenced in multiple repositories"))
         }
         _ => None,

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) images: Arc<Images>,
     pub(crate) snapshots: Arc<dyn Driver>,
+    /// Read-locked while layers are unpacked that no image owns yet; whoever forgets unowned layers write-locks it.
+    pub(crate) arriving: RwLock<()>,
     pub(crate) networks: Networks,
     pub(crate) containers: Registry,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
@@ -105,6 +107,7 @@ impl Engine {
             store,
             images,
             snapshots,
+            arriving: RwLock::default(),
             runtime,
             _lock: lock,
         }));

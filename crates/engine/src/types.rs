@@ -28,6 +28,25 @@ pub struct Options {
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Link of the network `bridge`; chosen if none.
     pub bridge: Option<String>,
+    /// Where images come from and go to.
+    pub registries: Registries,
+}
+
+/// Where images come from and go to, and how many of their layers at once.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    /// Mirrors, insecure registries, directories with certificates and `hosts.toml`.
+    pub hosts: registry::Config,
+    /// `max-concurrent-downloads`: layers of one pull.
+    pub downloads: usize,
+    /// `max-concurrent-uploads`: layers of one push.
+    pub uploads: usize,
+}
+
+impl Default for Registries {
+    fn default() -> Self {
+        Self { hosts: registry::Config::default(), downloads: 3, uploads: 5 }
+    }
 }
 
 /// A published snapshot of one container.

@@ -35,6 +35,7 @@ impl House {
             runtime: program("knarr-runtime"),
             storage: engine::Storage::default(),
             runtimes: BTreeMap::new(),
+            registries: engine::Registries::default(),
             bridge: None,
         };
         let engine = Engine::open(options.clone()).await.expect("open the engine");

@@ -11,10 +11,15 @@ mod changes;
 mod compression;
 mod derive;
 mod docker_archive;
+mod download;
+mod flights;
 mod import;
 mod layer;
 mod load;
 mod oci_archive;
+mod platform;
+mod pull;
+mod push;
 mod resolve;
 mod save;
 
@@ -29,6 +34,10 @@ use store::Store;
 
 use blobs::Blobs;
 use catalog::Catalog;
+use flights::Flights;
+
+pub use pull::{Fetched, Pull, Pulled, Step, Unpack};
+pub use push::{Push, PushStep, Pushed, Watch};
 
 pub use derive::{Derive, NewLayer};
 pub use save::{Format, Outgoing};
@@ -93,12 +102,21 @@ pub enum Error {
     /// No image of that name or id. The text is Docker's.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The registry has the name, but no image for the platform; says which there are.
+    #[error("{0}")]
+    Missing(String),
     /// What was handed in is not acceptable; says which part and why.
     #[error("{0}")]
     Invalid(String),
     /// A short id that several images share, or an image that several names hold.
     #[error("{0}")]
     Conflict(String),
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// [`Unpack::apply`] failed, with this.
+    #[error("{0}")]
+    Unpack(Box<dyn std::error::Error + Send + Sync>),
     /// The records.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -124,6 +142,8 @@ struct Shared {
     catalog: Mutex<Catalog>,
     /// Of uncompressed layers, as far as they were learned.
     sizes: save::Sizes,
+    /// Blobs on their way here.
+    flights: Flights,
 }
 
 impl Shared {
@@ -168,8 +188,12 @@ impl Images {
     pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
         let blobs = Blobs::open(root)?;
         let catalog = Catalog::open(&blobs, records)?;
-        let images =
-            Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog), sizes: save::Sizes::default() }));
+        let images = Self(Arc::new(Shared {
+            blobs,
+            catalog: Mutex::new(catalog),
+            sizes: save::Sizes::default(),
+            flights: Flights::default(),
+        }));
         images.sweep()?;
         Ok(images)
     }
@@ -193,6 +217,32 @@ impl Images {
     /// Reads a docker-archive or oci-archive (also compressed by gzip or zstd) and stores its blobs.
     pub fn load(&self, archive: &mut dyn Read) -> Result<Vec<Staged>, Error> {
         load::load(&self.0, archive)
+    }
+
+    /// Fetches an image; its layers are handed to `unpack` while they come. What is there already is not fetched.
+    pub fn pull(&self, client: &registry::Client, how: &Pull, unpack: &dyn Unpack) -> Result<Pulled, Error> {
+        pull::pull(&self.0, client, how, unpack)
+    }
+
+    /// Sends an image to a registry under a name; what is there already is not sent.
+    pub fn push(
+        &self,
+        client: &registry::Client,
+        image: &Image,
+        how: &Push,
+        watch: Watch<'_>,
+    ) -> Result<Pushed, Error> {
+        push::push(&self.0, client, image, how, watch)
+    }
+
+    /// Other repositories of the registry of `name` that have layers of `image`.
+    pub fn sources(&self, image: &Image, name: &Reference) -> Vec<String> {
+        let mut all: Vec<_> = push::sources(&self.0, image, name).into_values().flatten().collect();
+        all.sort();
+        all.dedup();
+        // Each is one more right that the registry has to look up.
+        all.truncate(10);
+        all
     }
 
     /// Makes an image of one layer from a file system archive (also compressed).

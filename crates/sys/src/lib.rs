@@ -15,6 +15,7 @@ pub mod process;
 pub mod queue;
 pub mod quota;
 pub mod rooted;
+pub mod scheduling;
 pub mod service;
 pub mod signals;
 

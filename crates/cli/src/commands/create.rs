@@ -47,7 +47,7 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
     }
     let image = &request.config.image;
     if flags.pull == "always" {
-        pull::pull(cx, image, flags.quiet).await?;
+        pull::pull(cx, image, flags.platform.clone(), flags.quiet).await?;
     }
     let path = with_query("/containers/create", &[("name", flags.name.clone())]);
     let answer = match cx.client.post_json(&path, &request).await {
@@ -55,7 +55,7 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
             if !flags.quiet {
                 warn(format!("Unable to find image '{}' locally", pull::tagged(image)));
             }
-            pull::pull(cx, image, flags.quiet).await?;
+            pull::pull(cx, image, flags.platform.clone(), flags.quiet).await?;
             cx.client.post_json(&path, &request).await
         }
         other => other,

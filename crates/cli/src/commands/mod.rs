@@ -15,10 +15,12 @@ mod info;
 mod inspect;
 mod lifecycle;
 mod load;
+mod login;
 mod logs;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod rm;
 mod rmi;
@@ -103,6 +105,8 @@ verbs! {
         History(history::History),
         Import(import::Import),
         Load(load::Load),
+        Pull(pull::Pull),
+        Push(push::Push),
         Save(save::Save),
         Tag(tag::Tag),
     }
@@ -135,6 +139,8 @@ verbs! {
     TopVerb {
         Images(images::Images),
         Inspect(inspect::Inspect),
+        Login(login::Login),
+        Logout(login::Logout),
         Ps(ps::Ps),
         Rmi(rmi::Rmi),
         Version(version::Version),

@@ -7,6 +7,7 @@ use api::{
 use engine::{ImageUsage, Import, RemovedImage};
 use hyper::StatusCode;
 
+use super::registries;
 use crate::{
     body::{self, Reader, Reply},
     convert,
@@ -124,14 +125,11 @@ pub(super) async fn load(call: Call) -> Result<Reply> {
     Ok(body::reply(StatusCode::OK, api::JSON, lines))
 }
 
-/// Import; pulling has to wait for registries.
+/// Import or pull.
 pub(super) async fn create(call: Call) -> Result<Reply> {
     let query = &call.query;
     if !query.get("fromImage").is_empty() {
-        return Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "knarr cannot pull from registries yet; load the image with \"knarr load\"",
-        ));
+        return registries::pull(call).await;
     }
     match query.get("fromSrc") {
         "-" => {}
