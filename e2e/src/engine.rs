@@ -286,7 +286,7 @@ impl Engine {
     /// Removes every container and then looks for what they left.
     #[track_caller]
     pub fn assert_clean(&self) {
-        let client = self.client(Program::Docker);
+        let client = self.any_client();
         for id in client.run("ps -aq").ok().lines() {
             client.run(&format!("rm -f {id}"));
         }

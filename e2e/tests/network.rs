@@ -11,6 +11,7 @@ each_client![
     default_is_a_bridge,
     containers_of_one_network_talk_and_others_do_not,
     another_containers_network,
+    names_are_known_in_one_network,
     unknown_network
 ];
 
@@ -56,6 +57,31 @@ fn containers_of_one_network_talk_and_others_do_not(c: &Client) {
     for network in [&web, &other] {
         assert_eq!(ask(c, "DELETE", &format!("/networks/{network}"), "").0, 204);
     }
+}
+
+fn names_are_known_in_one_network(c: &Client) {
+    let (web, one, two) = (c.name("names"), c.name("one"), c.name("two"));
+    assert_eq!(ask(c, "POST", "/networks/create", &format!(r#"{{"Name":"{web}"}}"#)).0, 201);
+    for name in [&one, &two] {
+        c.start(&format!("--name {name} --network {web} busybox sleep 1000"));
+    }
+    let address = |name: &str| {
+        let found = c.field(name, &format!("/NetworkSettings/Networks/{web}/IPAddress"));
+        found.as_str().expect("an address").to_owned()
+    };
+    let short = c.inspect(&two)["Id"].as_str().expect("an id")[..12].to_owned();
+    for name in [two.clone(), format!("{two}.{web}"), short, two.to_uppercase()] {
+        c.run(&format!("exec {one} nslookup {name}")).ok().out_has(&format!("Address: {}", address(&two)));
+    }
+    let backwards = c.run(&format!("exec {one} nslookup {}", address(&two))).ok();
+    backwards.out_has(&format!("name = {two}.{web}"));
+    c.run(&format!("exec {one} nslookup nobody-of-that-name")).fails();
+    let new = c.name("renamed");
+    c.run(&format!("rename {two} {new}")).ok();
+    c.run(&format!("exec {one} nslookup {new}")).ok().out_has(&format!("Address: {}", address(&new)));
+    c.run(&format!("exec {one} nslookup {two}")).fails();
+    c.run(&format!("rm -f {one} {new}")).ok();
+    assert_eq!(ask(c, "DELETE", &format!("/networks/{web}"), "").0, 204);
 }
 
 fn ask(c: &Client, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {

@@ -1,6 +1,7 @@
 //! The chores: `cargo xtask CHORE`.
 
 mod bench;
+mod conformance;
 mod demo;
 mod dist;
 mod elf;
@@ -8,6 +9,7 @@ mod lint;
 mod shell;
 mod test;
 mod tidy;
+mod vm;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +23,11 @@ usage: cargo xtask CHORE
 
   demo                  build, and run the embedded image in a container; touches nothing of yours
   test [--all] [NAME…]  install what the tests need, run them and `tidy`; root on a Debian
-                        --all: also those that take minutes; NAME: only tests with NAME in their name
+                        --all: also those that take minutes, and those in guests; NAME: only tests with NAME in their name
+  conformance [RUNTIME…]
+                        hold the runtime's tests against ours, runc and crun (or those named), and print a table
+  vm test [NAME…]       the tests that want other kernels' ways, in guests under QEMU; root on a Debian
+  vm shell GUEST        a shell in one of these guests: v2, v1 or debian
   tidy                  floors, fences, lengths, documents
   lint                  formatting, clippy, licences and sources of dependencies
   bench run [--json FILE]
@@ -58,6 +64,9 @@ fn chore(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test", "--all", filters @ ..] => test::test(true, filters),
         ["test", filters @ ..] => test::test(false, filters),
+        ["conformance", runtimes @ ..] => conformance::run(runtimes),
+        ["vm", "test", filters @ ..] => vm::test(filters),
+        ["vm", "shell", guest] => vm::shell(guest),
         ["tidy"] => tidy::run(),
         ["lint"] => lint::lint(),
         ["bench", "run"] => bench::run(None),

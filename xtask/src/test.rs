@@ -7,12 +7,15 @@ use anyhow::{Result, bail};
 use crate::{
     Unfit,
     shell::{self, cargo, command, installed, run},
+    vm,
 };
 
 /// Debian's packages that tests use, and for what.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
     ("apache2-utils", "htpasswd: the passwords of a registry"),
+    ("btrfs-progs", "makes file systems for the storage driver btrfs"),
+    ("buildah", "makes and reads images, to hold ours against"),
     ("binutils", "links an i386 program to be filtered"),
     ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -23,10 +26,13 @@ const PACKAGES: &[(&str, &str)] = &[
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
     ("docker-registry", "a registry to pull from and push to"),
-    ("e2fsprogs", "makes files that cannot be changed"),
+    ("e2fsprogs", "makes files that cannot be changed, disks of guests, and file systems with project quota"),
+    ("fuse-overlayfs", "the storage driver of that name"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
-    ("iproute2", "private network namespaces for the peers; says what links there are"),
-    ("iproute2", "private network namespaces for the peers, links for the runtime"),
+    (
+        "iproute2",
+        "private network namespaces for the peers, links for the runtime; says what links there are",
+    ),
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
@@ -35,12 +41,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("procps", "the table of ps, which the runtime shows"),
     ("python3-seccomp", "asks libseccomp for numbers of system calls"),
+    ("qemu-system-x86", "starts guests with another kernel"),
     ("runc", "an OCI runtime to hold ours against"),
     ("skopeo", "makes docker-archives and oci-archives"),
     ("socat", "speaks to sockets and ptys"),
     ("strace", "shows that something was not done"),
     ("systemd", "hands sockets over; checks our units"),
+    ("uidmap", "gives ordinary users their ids, for containers without root"),
     ("umoci", "unpacks images, to hold our unpacking against"),
+    ("xfsprogs", "makes file systems with project quota"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),
 ];
@@ -62,11 +71,10 @@ pub(crate) fn test(thorough: bool, filters: &[&str]) -> Result<()> {
         eprintln!("left behind: {thing}");
     }
     outcome?;
-    if left.is_empty() {
-        Ok(())
-    } else {
-        bail!("the tests, or something beside them, left {} things behind", left.len())
+    if !left.is_empty() {
+        bail!("the tests, or something beside them, left {} things behind", left.len());
     }
+    if thorough && filters.is_empty() { vm::test(&[]) } else { Ok(()) }
 }
 
 /// Installs what is missing, and only that.

@@ -35,6 +35,17 @@ pub struct Args {
     /// A further OCI runtime
     #[arg(long, value_name = "NAME=PATH", value_parser = runtime)]
     pub add_runtime: Vec<(String, PathBuf)>,
+    /// Storage driver
+    #[arg(
+        short = 's',
+        long,
+        value_name = "NAME",
+        help = "How layers are kept: overlay, btrfs, fuse-overlayfs or vfs (default: the best that works)"
+    )]
+    pub storage_driver: Option<String>,
+    /// Storage driver's option, as size=10G for containers that ask for no size
+    #[arg(long, value_name = "KEY=VALUE", value_parser = storage_option)]
+    pub storage_opt: Vec<(String, String)>,
     /// Settings in Docker's words; each key is also a flag, and may be given in one of the two places
     #[arg(long, value_name = "FILE", default_value = "/etc/knarr/daemon.json")]
     pub config_file: PathBuf,
@@ -102,6 +113,11 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), PathBuf::from(path)))
 }
 
+fn storage_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 impl Args {
     /// Where to listen.
     pub(crate) fn hosts(&self) -> Vec<String> {
@@ -132,6 +148,10 @@ impl Args {
             cgroup_parent: self.cgroup_parent.clone(),
             shim: beside(&here, "knarr-shim")?,
             runtime: beside(&here, "knarr-runtime")?,
+            storage: engine::Storage {
+                driver: self.storage_driver.clone().filter(|name| !name.is_empty()),
+                options: self.storage_opt.clone(),
+            },
             runtimes: self.add_runtime.iter().cloned().collect::<BTreeMap<_, _>>(),
             registries: self.registries()?,
             bridge: self.bridge.clone(),

@@ -121,8 +121,12 @@ impl From<network::Error> for Error {
 impl From<snapshot::Error> for Error {
     fn from(error: snapshot::Error) -> Self {
         let kind = match &error {
-            snapshot::Error::Archive(_) | snapshot::Error::Read(_) => Kind::Invalid,
-            snapshot::Error::Missing(_) | snapshot::Error::Io { .. } => Kind::Internal,
+            snapshot::Error::Archive(_) | snapshot::Error::Read(_) | snapshot::Error::Unusable(_) => {
+                Kind::Invalid
+            }
+            snapshot::Error::Missing(_) | snapshot::Error::Write(_) | snapshot::Error::Io { .. } => {
+                Kind::Internal
+            }
         };
         Self::new(kind, error.to_string())
     }

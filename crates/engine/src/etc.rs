@@ -3,11 +3,12 @@
 use std::{fs, net::IpAddr, path::Path};
 
 use crate::{
-    Container,
+    Attachment, Container,
     config::Network as Mode,
     error::{Error, Result},
     host,
     join::Joined,
+    resolver::needs_names,
 };
 
 /// By this name containers find the host.
@@ -29,7 +30,7 @@ pub(crate) fn write(container: &Container, joined: &Joined, hostname: &str) -> R
     for (path, content, anew) in [
         (&files.hostname, format!("{hostname}\n"), false),
         (&files.hosts, hosts, connected),
-        (&files.resolv_conf, resolv_conf(container, &of_host("/etc/resolv.conf"), connected), false),
+        (&files.resolv_conf, resolv_conf(container, &joined.attachments), connected),
     ] {
         if anew || !path.exists() {
             fs::write(path, content).map_err(|error| Error::at("write", path, &error))?;
@@ -81,24 +82,38 @@ pub(crate) fn extra(entry: &str) -> Result<(&str, Option<IpAddr>)> {
     Ok((name, Some(address)))
 }
 
-/// The host's, without servers on its loopback where that is another one than the container's, with what was asked for.
-fn resolv_conf(container: &Container, of_host: &str, connected: bool) -> String {
+/// After a container has joined a network that has names.
+pub(crate) fn rewrite_resolv_conf(container: &Container, places: &[Attachment]) -> Result<()> {
+    let path = &container.files.resolv_conf;
+    fs::write(path, resolv_conf(container, places)).map_err(|error| Error::at("write", path, &error))
+}
+
+/// Words of the host's own file after `name`.
+fn given(name: &str) -> Vec<String> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix(name));
+    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The engine's name server where a network has names, else the host's servers; with what was asked for.
+fn resolv_conf(container: &Container, places: &[Attachment]) -> String {
     let wished = &container.config.host;
-    let given = |name: &str| {
-        let lines = of_host.lines().filter_map(|line| line.trim().strip_prefix(name));
-        lines.flat_map(str::split_whitespace).map(str::to_owned).collect::<Vec<_>>()
-    };
     let choose = |wish: &[String], name: &str| if wish.is_empty() { given(name) } else { wish.to_vec() };
-    let mut servers = choose(&wished.dns, "nameserver ");
-    if connected && wished.dns.is_empty() {
-        servers.retain(|server| !server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()));
-        if servers.is_empty() {
-            servers = upstream();
-        }
-    }
     let search: Vec<String> =
         choose(&wished.dns_search, "search ").into_iter().filter(|domain| domain != ".").collect();
-    let options = choose(&wished.dns_options, "options ");
+    let mut options = choose(&wished.dns_options, "options ");
+    let servers = if needs_names(places) {
+        if !options.iter().any(|option| option.starts_with("ndots:")) {
+            options.push("ndots:0".to_owned());
+        }
+        vec![network::resolver::ADDRESS.to_string()]
+    } else if !wished.dns.is_empty() {
+        wished.dns.clone()
+    } else if places.is_empty() {
+        given("nameserver ")
+    } else {
+        reachable_servers()
+    };
     let mut lines: Vec<String> = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
     for (name, words) in [("search", search), ("options", options)] {
         lines.extend((!words.is_empty()).then(|| format!("{name} {}\n", words.join(" "))));
@@ -106,12 +121,25 @@ fn resolv_conf(container: &Container, of_host: &str, connected: bool) -> String 
     lines.concat()
 }
 
-/// What systemd-resolved forwards to, where the host's own file names only its stub.
-fn upstream() -> Vec<String> {
+/// The host's, without those on its loopback, which is another one than the container's; where systemd-resolved has its
+/// stub there, what that forwards to.
+fn reachable_servers() -> Vec<String> {
+    let is_local = |server: &String| server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let servers: Vec<String> = given("nameserver ").into_iter().filter(|server| !is_local(server)).collect();
+    if !servers.is_empty() {
+        return servers;
+    }
     let path = Path::new("/run/systemd/resolve/resolv.conf");
     let text = fs::read_to_string(path).unwrap_or_default();
     let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver "));
     servers.map(|server| server.trim().to_owned()).collect()
+}
+
+/// Whom the engine's name server asks for a container: also servers on the host's loopback.
+pub(crate) fn upstream(container: &Container) -> Vec<IpAddr> {
+    let wished = &container.config.host.dns;
+    let servers = if wished.is_empty() { given("nameserver ") } else { wished.clone() };
+    servers.iter().filter_map(|server| server.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::{
     collections::BTreeSet,
     io::Read,
-    sync::{Arc, PoisonError, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLockReadGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use image::{Images, Staged};
+use image::{Images, Layer, Staged};
 use oci::{Digest, Reference};
 
 use crate::{
@@ -16,6 +19,8 @@ use crate::{
 
 /// The name of the image that ships inside the engine.
 const EMBEDDED: &str = "hello";
+/// Layers that are unpacked at the same time, at most: more would only wait for the disk.
+const MOST_AT_ONCE: usize = 8;
 
 impl Engine {
     /// All images, newest first.
@@ -62,7 +67,7 @@ impl Engine {
     }
 
     /// Layers first, names last: what is listed is whole.
-    fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
+    pub(crate) fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
         let arriving = self.arriving();
         let unpacked = staged.iter().try_for_each(|one| self.unpack(&one.image));
         if let Err(error) = unpacked {
@@ -77,22 +82,64 @@ impl Engine {
             let names = one.image.names.clone();
             let image = Image { names, ..self.0.images.publish(one)? };
             let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
-            self.0.events.image(image.id.as_str(), &name, action);
+            if action == "commit" {
+                // An event of the container's; of the image, its new name is one.
+                image
+                    .names
+                    .iter()
+                    .for_each(|name| self.0.events.image(image.id.as_str(), &name.familiar(), "tag"));
+            } else {
+                self.0.events.image(image.id.as_str(), &name, action);
+            }
             images.push(image);
         }
         Ok(images)
     }
 
-    fn unpack(&self, image: &Image) -> Result<()> {
+    /// Unpacks again what a crash of the machine took before the disk had it.
+    pub(crate) async fn mend_layers(&self) {
+        let engine = self.clone();
+        let mended = blocking(move || {
+            for image in engine.0.images.list().unwrap_or_default() {
+                if let Err(error) = engine.unpack(&image) {
+                    tracing::error!("unpack image {} again: {error}", image.id);
+                }
+            }
+        });
+        // A panic there was told.
+        let _ = mended.await;
+    }
+
+    /// Unpacks what is not there: of a new image, or after a crash of the machine. Layers need no parents, so several
+    /// are unpacked at once.
+    pub(crate) fn unpack(&self, image: &Image) -> Result<()> {
         let mut chain: Vec<Digest> = Vec::new();
+        let mut missing = Vec::new();
         for layer in &image.layers {
             chain.push(layer.diff_id.clone());
-            if !self.0.snapshots.has(&chain) {
-                let mut reader = self.0.images.open_layer(layer)?;
-                self.0.snapshots.apply(&chain, &mut reader)?;
+            let twice = missing.iter().any(|(_, other): &(_, &Layer)| other.diff_id == layer.diff_id);
+            if !twice && !self.0.snapshots.has(&chain) {
+                missing.push((chain.clone(), layer));
             }
         }
-        Ok(())
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some((chain, layer)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut reader = self.0.images.open_layer(layer)?;
+                self.0.snapshots.apply(chain, &mut reader)?;
+            }
+            Ok(())
+        };
+        let workers = missing.len().min(self.0.host.cpus.clamp(1, MOST_AT_ONCE));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut done = work();
+            for other in others {
+                let failed = || Err(Error::internal("a thread that unpacked a layer failed"));
+                done = done.and(other.join().unwrap_or_else(|_| failed()));
+            }
+            done
+        })
     }
 
     /// Gives an image another name.

@@ -9,7 +9,7 @@ use crate::{
     Attachment, Container, Engine, Network, PublishedPort, blocking,
     config::{Config, Network as Mode, Wish},
     error::{Error, Kind, Result},
-    locked, names,
+    etc, locked, names,
     networks::DEFAULT,
 };
 
@@ -126,12 +126,14 @@ impl Engine {
         let mut attachments = Vec::new();
         let outcome = wished.into_iter().enumerate().try_for_each(|(number, (network, wish))| {
             let leaves = network.id == way_out;
-            let attachment = self.attach_to(&network, wish, &format!("eth{number}"), leaves, &namespace)?;
+            let link = format!("eth{number}");
+            let attachment = self.attach_to(container, &network, wish, &link, leaves, &namespace)?;
             attachments.push(attachment);
             Ok(())
         });
         // The one that it leaves by comes first.
         attachments.sort_by_key(|one| one.network != way_out);
+        let outcome = outcome.and_then(|()| self.serve_names(container, &attachments, &namespace));
         let published = outcome.and_then(|()| self.publish(container, attachments.first()));
         match published {
             Ok(ports) => {
@@ -140,7 +142,7 @@ impl Engine {
                 Ok(Joined { plan, attachments, ports, host: None, _namespace: Some(namespace) })
             }
             Err(error) => {
-                self.leave_now(&attachments, &[]);
+                self.leave(&container.id, &attachments, &[]);
                 Err(error)
             }
         }
@@ -159,6 +161,7 @@ impl Engine {
     /// Reserves addresses and makes the link.
     fn attach_to(
         &self,
+        container: &Container,
         network: &Network,
         wish: Wish,
         link: &str,
@@ -195,6 +198,7 @@ impl Engine {
             self.give_back(&attachment);
             return Err(error.into());
         }
+        self.enter_names(container, &attachment);
         Ok(attachment)
     }
 
@@ -222,6 +226,7 @@ impl Engine {
     }
 
     fn give_back(&self, attachment: &Attachment) {
+        self.forget_names(attachment);
         let mut taken = locked(&self.0.networks.taken);
         if let Some(of_network) = taken.addresses.get_mut(&attachment.network) {
             of_network
@@ -229,11 +234,26 @@ impl Engine {
         }
     }
 
-    /// Takes back what a start has joined, or a run has had; the links end with the namespace.
-    pub(crate) fn leave_now(&self, attachments: &[Attachment], ports: &[PublishedPort]) {
+    /// Takes back what a start has joined, or a run has had, at once: the next start may want the same. The links end
+    /// with the namespace.
+    pub(crate) fn leave(&self, container: &str, attachments: &[Attachment], ports: &[PublishedPort]) {
+        self.end_resolver(container);
         self.unpublish(ports);
         for attachment in attachments {
             self.give_back(attachment);
+        }
+    }
+
+    /// Makes a running container's names known again, and serves it others'.
+    fn take_up_names(&self, container: &Container) {
+        container.attachments.iter().for_each(|place| self.enter_names(container, place));
+        let Some(pid) = container.state.pid() else { return };
+        let inside = Host::find(format!("/proc/{pid}/ns/net").as_ref());
+        let served = inside
+            .map_err(Error::from)
+            .and_then(|inside| self.serve_names(container, &container.attachments, &inside));
+        if let Err(error) = served {
+            tracing::error!("container {}: {error}", container.id);
         }
     }
 
@@ -251,6 +271,8 @@ impl Engine {
                 }
                 taken.ports.extend(container.ports.iter().cloned());
                 published.extend(container.ports.iter().map(Publish::from));
+                drop(taken);
+                engine.take_up_names(&container);
             }
             let in_use = |network: &Network| network.name != DEFAULT || !engine.members(network).is_empty();
             let all = engine.networks();
@@ -293,7 +315,16 @@ impl Engine {
                     let inside = Host::find(format!("/proc/{pid}/ns/net").as_ref())?;
                     let link = free_link(&container.attachments);
                     let leaves = container.attachments.iter().all(|one| one.endpoint.gateways.is_empty());
-                    engine.attach_to(&network, wish, &link, leaves, &inside)
+                    let made = engine.attach_to(&container, &network, wish, &link, leaves, &inside)?;
+                    let places: Vec<Attachment> =
+                        container.attachments.iter().cloned().chain([made.clone()]).collect();
+                    if engine.has_resolver(&container.id) {
+                        engine.tell_resolver(&container.id, &places);
+                    } else {
+                        engine.serve_names(&container, &places, &inside)?;
+                        etc::rewrite_resolv_conf(&container, &places)?;
+                    }
+                    Ok(made)
                 });
                 Some(made.await??)
             }
@@ -326,7 +357,8 @@ impl Engine {
                 container.ports.iter().filter(|port| targets.contains(&port.target)).cloned().collect();
             blocking(move || -> Result<()> {
                 engine.0.networks.host.disconnect(&place.endpoint.host_link)?;
-                engine.leave_now(std::slice::from_ref(&place), &ports);
+                engine.unpublish(&ports);
+                engine.give_back(&place);
                 Ok(())
             })
             .await??;
@@ -348,6 +380,7 @@ impl Engine {
                 host.network = next.map_or(Mode::None, Mode::Named);
             }
         });
+        self.tell_resolver(&handle.id, &handle.now().attachments);
         self.save(&handle);
         self.0.events.network(&network, "disconnect", &[("container", handle.id.clone())]);
         Ok(())

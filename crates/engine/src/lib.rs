@@ -8,7 +8,9 @@ pub mod error;
 pub mod state;
 
 mod attach;
+mod commit;
 mod create;
+mod diff;
 mod directories;
 mod disk;
 mod embedded;
@@ -30,6 +32,7 @@ mod push;
 mod recorder;
 mod registry;
 mod remove;
+mod resolver;
 mod run;
 mod seccomp;
 mod shim;
@@ -39,6 +42,7 @@ mod start;
 mod stop;
 mod types;
 mod undo;
+mod usage;
 mod user;
 mod validate;
 mod wait;
@@ -46,16 +50,20 @@ mod wait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use ::registry::{Cancel, Config as RegistryHosts, Credentials};
+pub use commit::Commit;
 pub use config::Config;
+pub use diff::Export;
 pub use error::{Error, Kind, Result};
-pub use image::{Image, Import, PushStep, Pushed, Step};
+pub use image::{Format, Image, Import, Outgoing, PushStep, Pushed, Step};
 pub use network::Subnet;
 pub use networks::{Network, NewNetwork};
 pub use ports::exposed as exposed_port;
 pub use pull::{Progress, Pull, Pulled};
 pub use push::{Push, PushProgress, Remote};
+pub use snapshot::{Change, ChangeKind, Choice as Storage, parse_size};
 pub use state::{LastRun, State};
 pub use types::*;
+pub use usage::{DiskUsage, ImageUsage};
 pub use wait::Waiting;
 
 /// The engine of one data root. Cheap to clone: all clones are the same engine.

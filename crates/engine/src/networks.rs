@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use network::{Bridge, Host, Pool, Subnet, ipam};
+use network::{Bridge, Host, Pool, Subnet, ipam, names::Names};
 use serde::{Deserialize, Serialize};
 use store::{Durability, Store, Table};
 
@@ -16,6 +16,7 @@ use crate::{
     Container, Engine, PublishedPort, blocking,
     error::{Error, Kind, Result},
     locked, names,
+    resolver::Resolver,
 };
 
 /// Network records.
@@ -87,6 +88,10 @@ pub(crate) struct Taken {
 #[derive(Debug)]
 pub(crate) struct Networks {
     pub(crate) host: Host,
+    /// By network.
+    pub(crate) names: Mutex<BTreeMap<String, Names>>,
+    /// By container.
+    pub(crate) resolvers: Mutex<BTreeMap<String, Resolver>>,
     /// Addresses and ports that running containers have, and those that are about to start.
     pub(crate) taken: Mutex<Taken>,
     /// By id.
@@ -113,6 +118,8 @@ impl Networks {
         let known = records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect();
         let networks = Self {
             host,
+            names: Mutex::default(),
+            resolvers: Mutex::default(),
             taken: Mutex::default(),
             known: Mutex::new(known),
             store: store.clone(),

@@ -92,10 +92,7 @@ impl Engine {
         if passed.is_err() {
             return; // Told twice: by the state and by an event.
         }
-        if !before.attachments.is_empty() {
-            let engine = self.clone();
-            tokio::task::spawn_blocking(move || engine.leave_now(&before.attachments, &before.ports));
-        }
+        self.leave(&before.id, &before.attachments, &before.ports);
         let container = handle.now();
         if exit.oom_killed {
             self.0.events.container(&container, "oom", &[]);

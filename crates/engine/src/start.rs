@@ -78,9 +78,9 @@ impl Engine {
         let mut steps = Recorder::start();
         let joined = self.join(&container).await?;
         undo.push({
-            let (engine, attachments, ports) =
-                (self.clone(), joined.attachments.clone(), joined.ports.clone());
-            move || engine.leave_now(&attachments, &ports)
+            let (engine, id) = (self.clone(), container.id.clone());
+            let (attachments, ports) = (joined.attachments.clone(), joined.ports.clone());
+            move || engine.leave(&id, &attachments, &ports)
         });
         steps.step(Room::Network, "join networks", network_details(&joined));
         let directory = self.lay_out(&container, &joined, &mut steps).await?;

@@ -177,6 +177,8 @@ impl Engine {
         handle.change(|container| container.name.clone_from(&new));
         self.save(&handle);
         self.0.containers.free_name(&old);
+        let container = handle.now();
+        container.attachments.iter().for_each(|place| self.enter_names(&container, place));
         self.0.events.container(&handle.now(), "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

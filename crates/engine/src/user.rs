@@ -155,6 +155,95 @@ mod tests {
         assert_eq!(resolve("root", "", "").unwrap().home, "/root");
     }
 
+    type Who = Option<(u32, u32, &'static [u32])>;
+    const ROOT: Who = Some((0, 0, &[0, 10]));
+    const WEB: Who = Some((33, 34, &[34, 10, 44]));
+
+    /// S-104: strings of an image's `USER` and of `--user`, and who they are.
+    const STRINGS: &[(&str, Who)] = &[
+        ("", ROOT),
+        (":", ROOT),
+        ("0", ROOT),
+        ("00", ROOT),
+        ("000000000000", ROOT),
+        ("0:", ROOT),
+        ("root", ROOT),
+        ("root:", ROOT),
+        ("root:root", Some((0, 0, &[0]))),
+        ("0:0", Some((0, 0, &[0]))),
+        (":0", Some((0, 0, &[0]))),
+        (":root", Some((0, 0, &[0]))),
+        ("web", WEB),
+        ("33", WEB),
+        ("033", WEB),
+        ("web:web", None),
+        ("web:0", Some((33, 0, &[0]))),
+        ("web:00", Some((33, 0, &[0]))),
+        ("1", Some((1, 0, &[0]))),
+        ("01", Some((1, 0, &[0]))),
+        ("123", Some((123, 0, &[0]))),
+        ("123:123", Some((123, 123, &[123]))),
+        ("77:77", Some((77, 77, &[77]))),
+        ("1000:wheel", Some((1000, 10, &[10]))),
+        ("2147483647", Some((2_147_483_647, 0, &[0]))),
+        ("2147483648", Some((2_147_483_648, 0, &[0]))),
+        ("4294967294", Some((4_294_967_294, 0, &[0]))),
+        ("0:4294967294", Some((0, 4_294_967_294, &[4_294_967_294]))),
+        ("4294967295", None),
+        ("4294967296", None),
+        ("4294967297", None),
+        ("8589934592", None),
+        ("18446744073709551615", None),
+        ("18446744073709551616", None),
+        ("0:4294967295", None),
+        ("0:4294967296", None),
+        ("-0", None),
+        ("-1", None),
+        ("+0", None),
+        ("+1", None),
+        ("-4294967296", None),
+        ("0:-1", None),
+        ("0:+0", None),
+        (" 0", None),
+        ("0 ", None),
+        ("\t0", None),
+        ("0\n", None),
+        ("root\n", None),
+        ("root ", None),
+        ("Root", None),
+        ("web\nroot", None),
+        ("0x0", None),
+        ("0b0", None),
+        ("0o0", None),
+        ("1e3", None),
+        ("0.0", None),
+        ("1_000", None),
+        ("1,000", None),
+        ("1000:0x", None),
+        ("1:2:3", None),
+        ("root:root:root", None),
+        ("::", None),
+        ("x", None),
+        ("nobody", None),
+        ("neg", None),
+        ("broken", None),
+        ("٣", None),
+        ("０", None),
+        ("0\0", None),
+        ("root\0", None),
+        ("../root", None),
+        ("root/0", None),
+    ];
+
+    #[test]
+    fn every_string_is_somebody_or_nobody() {
+        for (words, who) in STRINGS {
+            assert_eq!(ids(words), who.map(|(uid, gid, groups)| (uid, gid, groups.to_vec())), "{words:?}");
+        }
+        assert_eq!(ids(&"9".repeat(10 << 20)), None);
+        assert_eq!(ids(&"n".repeat(10 << 20)), None);
+    }
+
     #[test]
     fn numbers_are_never_names_and_never_wrap() {
         assert_eq!(ids("123"), Some((123, 0, vec![0])));

@@ -33,6 +33,7 @@ impl House {
             cgroup_parent: format!("/knarr/engine-test-{}-{number}", std::process::id()),
             shim: program("knarr-shim"),
             runtime: program("knarr-runtime"),
+            storage: engine::Storage::default(),
             runtimes: BTreeMap::new(),
             registries: engine::Registries::default(),
             bridge: None,

@@ -12,13 +12,16 @@ use std::{
     time::Duration,
 };
 
-use oci::Digest;
+use oci::{
+    Digest,
+    image::{Document, Manifest},
+};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::Error;
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 #[derive(Debug)]
 pub(crate) struct Blobs {
@@ -98,6 +101,14 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// An image's manifest, checked.
+    pub(crate) fn manifest(&self, digest: &Digest) -> Result<Manifest, Error> {
+        match Document::parse(&self.document(digest)?, None).map_err(Error::invalid)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(Error::Invalid(format!("{digest} is an index, not a manifest"))),
+        }
+    }
+
     /// A directory for one load or import, removed with the value; on the blobs' file system.
     pub(crate) fn stage(&self) -> Result<TempDir, Error> {
         TempDir::new_in(&self.staging).map_err(Error::io("create a directory in", &self.staging))
@@ -150,7 +161,7 @@ pub(crate) fn hash(bytes: &[u8]) -> Digest {
 }
 
 /// Hashes what is written to it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
@@ -171,6 +182,7 @@ impl Write for Hasher {
 }
 
 /// A file that is hashed while it is written.
+#[derive(Debug)]
 pub(crate) struct HashedFile {
     file: File,
     path: PathBuf,

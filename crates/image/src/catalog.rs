@@ -96,6 +96,12 @@ impl Catalog {
         self.tags.get(name).and_then(|id| self.by_id(id))
     }
 
+    /// All tags in the repository of `name`, with their images.
+    pub(crate) fn in_repository(&self, name: &Reference) -> Vec<(Reference, Image)> {
+        let same = self.tags.iter().filter(|(tag, _)| tag.tag().is_some() && tag.name() == name.name());
+        same.filter_map(|(tag, id)| Some((tag.clone(), self.by_id(id)?))).collect()
+    }
+
     /// An image that came under that digest, or one of that manifest which has a name in the same repository.
     pub(crate) fn by_manifest(&self, name: &Reference, manifest: &Digest) -> Option<Image> {
         if let Some(image) = self.by_name(&name.with_digest(manifest.clone())) {

@@ -3,31 +3,57 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    sync::Arc,
 };
 
 use oci::Digest;
 
 use crate::{
-    Error, Layer,
-    blobs::{Blobs, Hasher, StagedFile},
+    Error, Layer, Shared,
+    blobs::{Hasher, StagedFile},
     compression::{Compression, Decoder},
 };
 
 const BUFFER: usize = 128 << 10;
 
-pub(crate) fn open(blobs: &Blobs, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+pub(crate) fn open(shared: &Arc<Shared>, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+    let blobs = &shared.blobs;
     let file = blobs.open_blob(&layer.blob)?;
     let source = Decoder::new(file).map_err(Error::io("read", &blobs.path(&layer.blob)))?;
-    Ok(Box::new(Verified { source, hasher: Some(Hasher::default()), expected: layer.diff_id.clone() }))
+    Ok(Box::new(Verified {
+        source,
+        hasher: Some(Hasher::default()),
+        expected: layer.diff_id.clone(),
+        size: 0,
+        shared: shared.clone(),
+    }))
+}
+
+/// Bytes of the uncompressed archive; read through once, if nobody has before.
+pub(crate) fn plain_size(shared: &Arc<Shared>, layer: &Layer) -> Result<u64, Error> {
+    if layer.blob == layer.diff_id {
+        return Ok(layer.size);
+    }
+    if let Some(size) = shared.known_size(&layer.diff_id) {
+        return Ok(size);
+    }
+    let read = io::copy(&mut open(shared, layer)?, &mut io::sink());
+    read.map_err(Error::io("read", &shared.blobs.path(&layer.blob)))
 }
 
 /// The uncompressed content of a layer that comes as `source`; fails at its end if it is not `expected`.
 pub(crate) fn verified<R: Read + Send + 'static>(
+    shared: &Arc<Shared>,
     source: R,
     expected: &Digest,
 ) -> io::Result<impl Read + Send + use<R>> {
-    let source = Decoder::new(source)?;
-    Ok(Verified { source, hasher: Some(Hasher::default()), expected: expected.clone() })
+    Ok(Verified {
+        source: Decoder::new(source)?,
+        hasher: Some(Hasher::default()),
+        expected: expected.clone(),
+        size: 0,
+        shared: shared.clone(),
+    })
 }
 
 /// Fails at its end, and again after it, if what was read is not what was expected.
@@ -36,6 +62,8 @@ struct Verified<R> {
     /// Until the end was reached and the content was good.
     hasher: Option<Hasher>,
     expected: Digest,
+    size: u64,
+    shared: Arc<Shared>,
 }
 
 impl<R: Read> Read for Verified<R> {
@@ -44,6 +72,7 @@ impl<R: Read> Read for Verified<R> {
         if length > 0 {
             if let Some(hasher) = &mut self.hasher {
                 hasher.write_all(&buffer[..length])?;
+                self.size += length as u64;
             }
             return Ok(length);
         }
@@ -51,6 +80,7 @@ impl<R: Read> Read for Verified<R> {
             && let Some(hasher) = self.hasher.take()
         {
             check(&hasher.digest(), &self.expected)?;
+            self.shared.remember_size(&self.expected, self.size);
         }
         Ok(0)
     }

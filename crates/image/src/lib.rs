@@ -8,6 +8,7 @@ mod blobs;
 mod catalog;
 mod changes;
 mod compression;
+mod derive;
 mod docker_archive;
 mod download;
 mod flights;
@@ -19,6 +20,7 @@ mod platform;
 mod pull;
 mod push;
 mod resolve;
+mod save;
 
 use std::{
     io::Read,
@@ -35,6 +37,9 @@ use flights::Flights;
 
 pub use pull::{Fetched, Pull, Pulled, Step, Unpack};
 pub use push::{Push, PushStep, Pushed, Watch};
+
+pub use derive::{Derive, NewLayer};
+pub use save::{Format, Outgoing};
 
 /// One image as this engine knows it.
 #[derive(Debug, Clone)]
@@ -136,11 +141,21 @@ struct Shared {
     catalog: Mutex<Catalog>,
     /// Blobs on their way here.
     flights: Flights,
+    /// Of uncompressed layers, as far as they were learned.
+    sizes: save::Sizes,
 }
 
 impl Shared {
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_size(&self, diff_id: &Digest) -> Option<u64> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id).copied()
+    }
+
+    fn remember_size(&self, diff_id: &Digest, size: u64) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id.clone(), size);
     }
 }
 
@@ -172,8 +187,12 @@ impl Images {
     pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
         let blobs = Blobs::open(root)?;
         let catalog = Catalog::open(&blobs, records)?;
-        let images =
-            Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog), flights: Flights::default() }));
+        let images = Self(Arc::new(Shared {
+            blobs,
+            catalog: Mutex::new(catalog),
+            flights: Flights::default(),
+            sizes: save::Sizes::default(),
+        }));
         images.sweep()?;
         Ok(images)
     }
@@ -232,7 +251,23 @@ impl Images {
 
     /// The uncompressed archive of a layer. The reader fails at its end if the content is not `diff_id`.
     pub fn open_layer(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        layer::open(&self.0.blobs, layer)
+        layer::open(&self.0, layer)
+    }
+
+    /// A place to write an uncompressed layer archive to, for [`Images::derive`].
+    pub fn new_layer(&self) -> Result<NewLayer, Error> {
+        NewLayer::create(&self.0)
+    }
+
+    /// Makes an image of another one, or of none, and a layer, or none.
+    pub fn derive(&self, layer: Option<NewLayer>, how: &Derive) -> Result<Staged, Error> {
+        derive::derive(&self.0, layer, how)
+    }
+
+    /// Images for an archive, by the words of `docker save`: a name, a repository for all its tags, an id for the
+    /// image without names.
+    pub fn save(&self, words: &[String], format: Format) -> Result<Outgoing, Error> {
+        save::outgoing(&self.0, words, format)
     }
 
     /// Records a staged image and gives it its names, which older images lose. The image is listed from then on.

@@ -253,7 +253,7 @@ fn all_layers(
 
 /// One layer on its way.
 struct One<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     client: &'a Client,
     layer: &'a Layer,
     chain: &'a [Digest],
@@ -282,7 +282,7 @@ impl One<'_> {
                 self.step(Step::Exists);
                 return Ok(());
             }
-            let mut tar = layer::open(blobs, self.layer)?;
+            let mut tar = layer::open(self.shared, self.layer)?;
             self.unpack.apply(self.chain, &mut tar).map_err(Error::Unpack)?;
             self.step(Step::Complete);
             return Ok(());
@@ -315,7 +315,8 @@ impl One<'_> {
         let diff_id = &self.layer.diff_id;
         let (fetched, unpacked) = thread::scope(|scope| {
             let fetching = scope.spawn(|| download.run(compressed, &mut tell));
-            let decompressing = scope.spawn(move || ahead(layer::verified(blob, diff_id)?, plain));
+            let decompressing =
+                scope.spawn(move || ahead(layer::verified(self.shared, blob, diff_id)?, plain));
             let unpacked = if self.unpack.has(self.chain) {
                 // Only to see that it is what it is called.
                 io::copy(&mut tar, &mut io::sink()).map(drop).map_err(|e| Error::Unpack(e.into()))

@@ -8,6 +8,8 @@ mod bridge;
 mod firewall;
 mod host;
 pub mod ipam;
+pub mod names;
+pub mod resolver;
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf};
 

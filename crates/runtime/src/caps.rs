@@ -84,7 +84,8 @@ pub fn all() -> Vec<String> {
     NAMES.iter().map(|name| format!("CAP_{name}")).collect()
 }
 
-const ALL: u64 = (1 << NAMES.len()) - 1;
+/// All that there are.
+pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
 /// Reads the spec's sets; the names that nobody knows come back beside them.
 pub fn parse(wanted: &oci::spec::Capabilities) -> (Sets, Vec<String>) {

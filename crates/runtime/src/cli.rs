@@ -4,7 +4,10 @@ mod table;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host,
+};
 pub use table::{COMMANDS, Command, Flag, GLOBAL};
 
 /// What goes before the subcommand.
@@ -24,6 +27,8 @@ pub struct Global {
     pub criu: String,
     /// Whether control groups that may not be made are done without; `None`: if this is not the host's root.
     pub rootless: Option<bool>,
+    /// Control groups are made by systemd.
+    pub systemd_cgroup: bool,
 }
 
 /// A subcommand with its flags and other words.
@@ -127,11 +132,6 @@ fn is_set(flags: &Flags, name: &str) -> bool {
 }
 
 fn global(flags: &Flags) -> Result<Global> {
-    if is_set(flags, "systemd-cgroup") {
-        return Err(Error::new(
-            "--systemd-cgroup: not supported: cgroups are made directly below linux.cgroupsPath",
-        ));
-    }
     let log_json = match last(flags, "log-format").as_deref() {
         None | Some("text") => false,
         Some("json") => true,
@@ -146,13 +146,14 @@ fn global(flags: &Flags) -> Result<Global> {
     };
     let path = |name: &str| last(flags, name).filter(|path| !path.is_empty()).map(PathBuf::from);
     Ok(Global {
-        root: path("root").unwrap_or_else(|| "/run/knarr/runtime".into()),
+        root: path("root").map_or_else(host::default_root, Ok)?,
         log: path("log"),
         log_json,
         debug: is_set(flags, "debug"),
         trace: path("trace"),
         criu: last(flags, "criu").unwrap_or_else(|| "criu".to_owned()),
         rootless,
+        systemd_cgroup: is_set(flags, "systemd-cgroup"),
     })
 }
 

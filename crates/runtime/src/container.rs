@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oci::spec::{Hooks, Process, Status};
+use oci::spec::{Hooks, MemoryPolicy, Personality, Process, Resources, Status};
 use rustix::io::Errno;
 use rustix::{
     fs::{FlockOperation, fcntl_lock, flock},
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
+    rdt,
 };
 
 /// `state.json`
@@ -44,8 +45,23 @@ pub struct Record {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// Its groups.
     pub places: Vec<Place>,
+    /// The systemd unit that its groups belong to, if systemd made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<cgroup::Unit>,
+    /// Its limits, with what `update` has changed.
+    #[serde(default)]
+    pub resources: Resources,
     /// What `exec` without `--process` starts from.
     pub process: Process,
+    /// Its shares of cache and memory bandwidth.
+    #[serde(default)]
+    pub rdt: rdt::Places,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// Also for processes that `exec` adds.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Those that are still to run.
     pub hooks: Hooks,
 }

@@ -4,30 +4,28 @@ use std::{
     cell::RefCell,
     io::Write,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
     },
-    path::Path,
 };
 
-use oci::{
-    IdMapping,
-    spec::{Hooks, State},
-};
+use oci::spec::{Hooks, State};
 use rustix::{
-    fs::{Mode, OFlags, open},
-    process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid},
+    fs::Mode,
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, set_parent_process_death_signal, waitid,
+    },
 };
-use sys::process::Fork;
 use trace::Room;
 
 use crate::{
+    birth::{self, Birth},
     cgroup::Places,
     channel::{Channel, Message},
     error::{During, Error, Result},
-    hooks,
+    hooks, idmaps,
     netdev::Moved,
-    plan::{Plan, namespace_bit},
+    plan::Plan,
     record::{Description, Recorder},
     steps::Child,
     trees::Trees,
@@ -70,8 +68,10 @@ pub struct Born {
 /// Clones, and sees the child through to where it is ready.
 pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
     let (ours, theirs) = Channel::pair()?;
-    let created = Description::new("clone3").with("namespaces", namespace_names(launch.plan.namespaces));
-    let forked = recorder.step(|| created, || clone(&launch))?;
+    let created = Description::new("clone3").with("namespaces", birth::names(launch.plan.namespaces));
+    let container = launch.container.as_ref().map(|(pidfd, kinds)| (pidfd.as_fd(), *kinds));
+    let birth = Birth { plan: launch.plan, cgroup: launch.groups.unified(), container };
+    let forked = recorder.step(|| created, || birth::clone(birth))?;
     let Some((pid, pidfd)) = forked else {
         drop(ours);
         become_child(launch, theirs, recorder.is_on());
@@ -89,11 +89,6 @@ pub fn launch(launch: Launch<'_>, recorder: &mut Recorder) -> Result<Born> {
     Ok(born)
 }
 
-fn namespace_names(bits: u64) -> String {
-    let named = sys::process::NAMESPACES.iter().filter(|(_, bit)| bits & bit != 0);
-    named.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
-}
-
 /// The namespaces that a process is in, with their inode numbers.
 fn namespaces_of(pid: i32) -> Description {
     let names = sys::process::NAMESPACES.iter().map(|(name, _)| *name);
@@ -103,56 +98,6 @@ fn namespaces_of(pid: i32) -> Description {
         let inode = link.split(['[', ']']).nth(1).unwrap_or_default().to_owned();
         description.with(name, inode)
     })
-}
-
-/// The one clone, between joining what only children can enter and going back.
-fn clone(launch: &Launch<'_>) -> Result<Option<(i32, OwnedFd)>> {
-    let mut joined = Vec::new();
-    for join in &launch.plan.parent_joins {
-        joined.push(own_namespace(join.name)?);
-        crate::steps::join(join)?;
-    }
-    let pid_bit = namespace_bit("pid");
-    if let Some((container, kinds)) = &launch.container
-        && kinds & pid_bit != 0
-    {
-        joined.push(own_namespace("pid")?);
-        sys::process::setns(container.as_fd(), pid_bit).during(|| "join the container's pid namespace")?;
-    }
-    if let Some(offsets) = &launch.plan.time_offsets {
-        joined.push(own_namespace("time")?);
-        sys::process::unshare(namespace_bit("time")).during(|| "create namespace time")?;
-        std::fs::write("/proc/self/timens_offsets", offsets)
-            .during(|| format!("write time offsets {offsets:?}"))?;
-    }
-    let forked = sys::process::fork(Fork {
-        namespaces: launch.plan.namespaces,
-        cgroup: launch.groups.unified(),
-        sibling: false,
-    })
-    .map_err(|error| {
-        let hint = "the runtime needs root (or CAP_SYS_ADMIN) and free namespaces, see /proc/sys/user";
-        Error::refused(format!("clone3 {}", namespace_names(launch.plan.namespaces)), &error).hint(hint)
-    })?;
-    if forked.is_some() {
-        for (name, namespace) in joined.into_iter().rev() {
-            sys::process::setns(namespace.as_fd(), namespace_bit(name))
-                .during(|| format!("go back to namespace {name}"))?;
-        }
-    }
-    Ok(forked)
-}
-
-fn own_namespace(name: &'static str) -> Result<(&'static str, OwnedFd)> {
-    let file = match name {
-        "pid" => "pid_for_children",
-        "time" => "time_for_children",
-        other => other,
-    };
-    let path = format!("/proc/self/ns/{file}");
-    let fd =
-        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(|| format!("open {path}"))?;
-    Ok((name, fd))
 }
 
 /// The parent's part until the child is ready.
@@ -185,11 +130,18 @@ fn answer(launch: &Launch<'_>, born: &Born, what: &str, recorder: &mut Recorder)
     let pid = born.pid;
     match (what, &launch.plan.id_maps) {
         ("id-maps", Some((uids, gids))) => recorder.step(
-            || Description::new("write id maps").with("uids", map_text(uids)).with("gids", map_text(gids)),
-            || write_maps(pid, uids, gids),
+            || {
+                Description::new("write id maps")
+                    .with("uids", idmaps::text(uids))
+                    .with("gids", idmaps::text(gids))
+            },
+            || idmaps::write(pid, uids, gids),
         ),
         ("network devices", _) => recorder.step(
-            || Description::new("move network devices into the container"),
+            || {
+                let names: Vec<&str> = launch.plan.net_devices.keys().map(String::as_str).collect();
+                Description::new("move network devices into the container").with("names", names.join(" "))
+            },
             || born.moved.borrow_mut().take(&launch.plan.net_devices, pid),
         ),
         ("hooks", _) => {
@@ -200,25 +152,6 @@ fn answer(launch: &Launch<'_>, born: &Born, what: &str, recorder: &mut Recorder)
         }
         _ => Err(Error::new(format!("the child asks for {what:?}"))),
     }
-}
-
-fn map_text(map: &[IdMapping]) -> String {
-    let lines = map.iter().map(|line| format!("{} {} {}\n", line.container, line.host, line.size));
-    lines.collect()
-}
-
-fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
-        if map.is_empty() {
-            return Err(Error::new(format!(
-                "{file}: a new user namespace needs uidMappings and gidMappings"
-            )));
-        }
-        let path = format!("/proc/{pid}/{file}");
-        std::fs::write(Path::new(&path), map_text(map))
-            .during(|| format!("write {:?} to {path}", map_text(map).trim()))?;
-    }
-    Ok(())
 }
 
 fn ended_early(born: &Born) -> Error {
@@ -242,8 +175,13 @@ pub fn end(born: &Born) {
 
 /// Waits for a process: its exit code, or 128 and the signal that ended it.
 pub fn wait(born: &Born) -> Result<i32> {
+    wait_for(born.pidfd.as_fd())
+}
+
+/// The same for any child.
+pub fn wait_for(pidfd: BorrowedFd<'_>) -> Result<i32> {
     loop {
-        match waitid(WaitId::PidFd(born.pidfd.as_fd()), WaitIdOptions::EXITED) {
+        match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::refused("wait for the container's process", &error.into())),
             Ok(None) => return Err(Error::new("wait for the container's process: nothing there")),
@@ -256,6 +194,14 @@ pub fn wait(born: &Born) -> Result<i32> {
 }
 
 impl Born {
+    /// A child that runs already.
+    pub fn adopt(pid: i32) -> Result<Self> {
+        let raw = Pid::from_raw(pid).ok_or_else(|| Error::new("0 is no process"))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).during(|| format!("open process {pid}"))?;
+        let (channel, _) = Channel::pair()?;
+        Ok(Self { pid, pidfd, channel, moved: RefCell::default() })
+    }
+
     /// Lets it become its program; fails if that fails.
     pub fn start(&mut self) -> Result<()> {
         self.channel.say(&true)?;

@@ -240,6 +240,7 @@ impl Options {
         let kinds =
             PROPAGATION.iter().filter(|(_, kind, recursive)| self.propagation.contains(&(*kind, *recursive)));
         words.extend(kinds.map(|(name, ..)| (*name).to_owned()));
+        words.extend(self.copy_up.then(|| "tmpcopyup".to_owned()));
         words.extend(self.data.iter().map(|(key, value)| match value {
             Some(value) => format!("{key}={value}"),
             None => key.clone(),

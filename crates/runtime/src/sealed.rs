@@ -8,7 +8,7 @@ use rustix::{
         MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create, open,
         sendfile,
     },
-    process::{DumpableBehavior, set_dumpable_behavior},
+    process::{DumpableBehavior, geteuid, set_dumpable_behavior},
 };
 
 use crate::error::{During, Error, Result};
@@ -19,6 +19,9 @@ pub fn ensure() -> Result<()> {
     let own = open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during(what)?;
     let wanted = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     if fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(wanted)) {
+        if !geteuid().is_root() {
+            return Ok(()); // Its child hides later: `Step::HideMemory`.
+        }
         // Nobody who shares a namespace with this process from now on may look into it (CVE-2016-9962).
         return set_dumpable_behavior(DumpableBehavior::NotDumpable).during(what);
     }

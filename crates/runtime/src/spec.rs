@@ -194,14 +194,7 @@ fn check_linux(linux: &Linux) -> Result<()> {
         }
         check_destination(&device.path).map_err(|why| fault(at("path"), why))?;
     }
-    let unsupported = [
-        ("linux.intelRdt", linux.intel_rdt.is_some()),
-        ("linux.memoryPolicy", linux.memory_policy.is_some()),
-    ];
-    match unsupported.iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(fault(name, "not supported")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// A mount over the root would hide it; one outside cannot be written down. Old tools leave the first slash out, and
@@ -232,6 +225,9 @@ fn check_hooks(hooks: &Hooks) -> Result<()> {
             }
             if hook.timeout == Some(0) {
                 return Err(fault(at("timeout"), "must be at least 1 second"));
+            }
+            if hook.args.iter().chain(&hook.env).chain([&hook.path]).any(|text| text.contains('\0')) {
+                return Err(fault(at("args"), "contain a NUL byte"));
             }
             check_env(&at("env"), &hook.env)?;
         }

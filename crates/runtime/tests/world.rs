@@ -247,35 +247,6 @@ fn links_in_an_image_lead_nowhere_else() {
 }
 
 #[test]
-fn hooks_run_in_their_places() {
-    if !is_ours() {
-        return; // Other runtimes run some of these with other environments.
-    }
-    let mut bundle = Bundle::sh("true");
-    let notes = bundle.path().join("notes");
-    let hook = |kind: &str| {
-        let script = format!("cat >/dev/null; echo {kind} >> {}", notes.display());
-        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }])
-    };
-    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
-    bundle.spec["hooks"] = kinds.iter().map(|kind| ((*kind).to_owned(), hook(kind))).collect();
-    bundle.spec["hooks"]["startContainer"] =
-        json!([{ "path": "/bin/sh", "args": ["sh", "-c", "touch /started"] }]);
-    assert_eq!(bundle.run().code, 0);
-    let noted = fs::read_to_string(&notes).unwrap();
-    assert_eq!(noted.lines().collect::<Vec<_>>(), kinds);
-    assert!(bundle.rootfs().join("started").exists());
-
-    let mut slow = Bundle::sh("true");
-    slow.spec["hooks"]["createRuntime"] =
-        json!([{ "path": "/bin/sleep", "args": ["sleep", "100"], "timeout": 1 }]);
-    let said = slow.run();
-    assert_ne!(said.code, 0);
-    assert!(said.err.contains("did not end in 1 s"), "{}", said.err);
-    slow.assert_gone();
-}
-
-#[test]
 fn an_overlay_of_layers_and_a_time_namespace() {
     let mut bundle =
         Bundle::sh("cat /layers/one /layers/two; echo x > /layers/one; readlink /proc/self/ns/time");

@@ -26,6 +26,13 @@ pub const NAMESPACES: [(&str, u64); 8] = [
     ("mnt", libc::CLONE_NEWNS as u64),
 ];
 
+/// Where this host keeps a program. Never by the environment's `PATH`: whoever sets that would choose what runs as
+/// root.
+pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    places.iter().map(|place| std::path::Path::new(place).join(name)).find(|path| path.is_file())
+}
+
 /// What [`fork`] is to do beyond forking.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Fork<'fd> {
@@ -170,24 +177,22 @@ pub fn signal_fd() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Joins a new anonymous session keyring, so that keys of the host's session are out of reach.
-pub fn new_session_keyring() -> io::Result<()> {
-    // SAFETY: a null name asks for an anonymous keyring.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<u8>()) })
-        .map(drop)
+/// Joins the session keyring `name` of this user, or makes it: a session of its own, so that keys of the host's session
+/// are out of reach. A new one is opened to a search by its user, which is what joining it by name later asks for.
+pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
+    /// Whoever possesses a key may do everything with it; its user may view, read and search (`keyctl_setperm(3)`).
+    const RIGHTS: libc::c_ulong = 0x3f0b_0000;
+    // SAFETY: the name is a string that lives until the call returns.
+    let keyring =
+        check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, keyring, RIGHTS) }).map(drop)
 }
 
 /// `personality(2)`.
 pub fn personality(persona: u64) -> io::Result<()> {
     // SAFETY: takes a number only.
     check(unsafe { libc::syscall(libc::SYS_personality, persona) }).map(drop)
-}
-
-/// `ioprio_set(2)` for this process; class and level as in `linux/ioprio.h`.
-pub fn set_io_priority(class: u8, level: u16) -> io::Result<()> {
-    let value = (u32::from(class) << 13) | u32::from(level);
-    // SAFETY: takes numbers only; 1 is IOPRIO_WHO_PROCESS, 0 is this process.
-    check(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) }).map(drop)
 }
 
 /// A descriptor by number that this process was given when it started (standard streams, `--preserve-fds`).
@@ -272,6 +277,20 @@ pub fn spawn_with_default_signals(mut command: std::process::Command) -> io::Res
         command.pre_exec(|| {
             reset_signals();
             Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// Spawns a program that is killed when this process ends, however that comes about. Only for a process of one
+/// thread, for it is the thread's end that counts (`PR_SET_PDEATHSIG(2const)`).
+pub fn spawn_until_own_death(mut command: std::process::Command) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only async-signal-safe functions are called.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals();
+            check(libc::c_long::from(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))).map(drop)
         });
     }
     command.spawn()

@@ -1,9 +1,13 @@
 //! One verb, one file; its doc comment is its manual.
 
 mod attach;
+mod commit;
 mod create;
+mod df;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod images;
 mod import;
@@ -13,6 +17,7 @@ mod lifecycle;
 mod load;
 mod login;
 mod logs;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -20,9 +25,11 @@ mod rename;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod tag;
 mod top;
+mod tree;
 mod version;
 mod wait;
 
@@ -63,8 +70,11 @@ verbs! {
     /// Verbs of containers that stand both at the top and under `container`.
     ContainerVerb {
         Attach(attach::Attach),
+        Commit(commit::Commit),
         Create(create::Create),
+        Diff(diff::Diff),
         Exec(exec::Exec),
+        Export(export::Export),
         Kill(lifecycle::Kill),
         Logs(logs::Logs),
         Pause(lifecycle::Pause),
@@ -85,6 +95,7 @@ verbs! {
     ContainerOnly {
         Inspect(inspect::InspectContainer),
         #[command(aliases = ["list", "ps"])] Ls(ps::Ps),
+        Prune(prune::PruneContainers),
     }
 }
 
@@ -96,6 +107,7 @@ verbs! {
         Load(load::Load),
         Pull(pull::Pull),
         Push(push::Push),
+        Save(save::Save),
         Tag(tag::Tag),
     }
 }
@@ -106,12 +118,20 @@ verbs! {
         Inspect(inspect::InspectImage),
         #[command(alias = "list")] Ls(images::Images),
         #[command(alias = "remove")] Rm(rmi::Rmi),
+        Prune(prune::PruneImages),
+        Squash(commit::Squash),
+        Tree(tree::Tree),
     }
 }
 
 verbs! {
     /// Verbs of the engine that stand both at the top and under `system`.
     SystemVerb { Events(events::Events), Info(info::Info) }
+}
+
+verbs! {
+    /// Verbs of the engine that stand under `system` only.
+    SystemOnly { Df(df::Df), Prune(prune::PruneSystem) }
 }
 
 verbs! {
@@ -145,6 +165,15 @@ pub(crate) enum ImageGroup {
     Only(ImageOnly),
 }
 
+/// `knarr system …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemGroup {
+    #[command(flatten)]
+    Verb(SystemVerb),
+    #[command(flatten)]
+    Only(SystemOnly),
+}
+
 /// Everything that talks to a daemon.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -164,7 +193,7 @@ pub(crate) enum Verb {
     Image(ImageGroup),
     /// Manage the engine
     #[command(subcommand)]
-    System(SystemVerb),
+    System(SystemGroup),
 }
 
 impl Verb {
@@ -173,10 +202,11 @@ impl Verb {
         match self {
             Verb::ContainerVerb(verb) | Verb::Container(ContainerGroup::Verb(verb)) => verb.run(cx).await,
             Verb::ImageVerb(verb) | Verb::Image(ImageGroup::Verb(verb)) => verb.run(cx).await,
-            Verb::SystemVerb(verb) | Verb::System(verb) => verb.run(cx).await,
+            Verb::SystemVerb(verb) | Verb::System(SystemGroup::Verb(verb)) => verb.run(cx).await,
             Verb::TopVerb(verb) => verb.run(cx).await,
             Verb::Container(ContainerGroup::Only(verb)) => verb.run(cx).await,
             Verb::Image(ImageGroup::Only(verb)) => verb.run(cx).await,
+            Verb::System(SystemGroup::Only(verb)) => verb.run(cx).await,
         }
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::{
     body::{self, Reply},
-    convert::{self, container::DRIVER},
+    convert::{self, container::driver},
     failure::{Failure, Result},
     router::Call,
 };
@@ -84,7 +84,7 @@ pub(super) async fn info(call: Call) -> Result<Reply> {
         containers_paused: paused,
         containers_stopped: containers.len() - running - paused,
         images: facts.images,
-        driver: DRIVER.to_owned(),
+        driver: driver(facts.storage_driver).to_owned(),
         driver_status: vec![("Layer driver".to_owned(), facts.storage_driver.to_owned())],
         plugins: plugins(),
         memory_limit: can("memory"),

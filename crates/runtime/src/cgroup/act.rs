@@ -1,42 +1,189 @@
-//! Making, entering, freezing and removing groups.
+//! Making groups and writing their limits.
 
 use std::{
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::Errno,
+};
 
-use super::{Action, Place};
-use crate::error::{During, Error, Result};
+use super::{Action, Plan, Write, systemd};
+use crate::{
+    error::{During, Error, Result},
+    record::{Describe, Recorder},
+};
 
-impl Action {
-    /// Does it.
-    pub fn run(&self) -> Result<()> {
-        match self {
-            Action::Make { mount, group, cpuset, controllers } => make(mount, group, *cpuset, controllers),
-            Action::Write { file, value } => write(file, value),
-            Action::FilterDevices { group, rules } => super::filter::attach(group, rules),
+/// What must live until the container's process is in its groups.
+#[derive(Debug, Default)]
+pub struct Held {
+    unit: Option<systemd::Holder>,
+}
+
+/// Does all of a plan, in order. With `rootless` (None: for whoever is not root), places that may not be made, and that no limit needs, are taken out of
+/// it: a user who is not root has only the groups that were delegated to him.
+///
+/// If it fails, a unit that it started is stopped; groups are for the caller to remove.
+pub fn apply(plan: &mut Plan, rootless: Option<bool>, recorder: &mut Recorder) -> Result<Held> {
+    let mut held = Held::default();
+    match apply_all(plan, rootless, recorder, &mut held) {
+        Ok(()) => Ok(held),
+        Err(error) => {
+            // Only one of our own: one of that name that was there before is somebody else's.
+            if let (Some(_), Some(unit)) = (&held.unit, &plan.unit) {
+                let _ = systemd::stop(unit);
+            }
+            Err(error)
         }
     }
 }
 
+fn apply_all(
+    plan: &mut Plan,
+    rootless: Option<bool>,
+    recorder: &mut Recorder,
+    held: &mut Held,
+) -> Result<()> {
+    // Asked only when something is refused.
+    let may_do_without = |error: &Error| is_forbidden(error) && rootless.unwrap_or_else(is_rootless);
+    let mut skipped: Vec<PathBuf> = Vec::new();
+    let mut again = Vec::new();
+    for action in &plan.actions {
+        if skipped.iter().any(|group| action.group() == Some(group)) {
+            continue;
+        }
+        match recorder.step(|| action.describe(), || action.run(held)) {
+            Ok(()) => {}
+            Err(error) => match action {
+                Action::Make { group, needed: false, .. } if may_do_without(&error) => {
+                    skipped.push(group.clone());
+                }
+                Action::FilterDevices { .. } if may_do_without(&error) => {}
+                Action::Write(_) if is_pair(&error) => again.push(action),
+                _ => return Err(error),
+            },
+        }
+    }
+    for action in again {
+        recorder.step(|| action.describe(), || action.run(held))?;
+    }
+    plan.places.retain(|place| !skipped.contains(&place.group));
+    Ok(())
+}
+
+/// Values that the kernel holds against each other (memory and memory+swap, quota and period and burst) are refused
+/// as long as the other one is the old one; they are written once more after all others.
+pub(super) fn is_pair(error: &Error) -> bool {
+    error.errno == Some(Errno::INVAL.raw_os_error())
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    [Errno::ACCESS, Errno::PERM, Errno::ROFS].iter().any(|errno| error.errno == Some(errno.raw_os_error()))
+}
+
+/// Not root, or root of a user namespace that is not the whole host's.
+pub(super) fn is_rootless() -> bool {
+    let whole = fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    !rustix::process::geteuid().is_root() || !whole
+}
+
+impl Action {
+    /// The group that it is done to.
+    fn group(&self) -> Option<&Path> {
+        match self {
+            Action::StartUnit { .. } => None,
+            Action::Make { group, .. }
+            | Action::FilterDevices { group, .. }
+            | Action::Delegate { group, .. } => Some(group),
+            Action::Write(write) => write.file.parent(),
+        }
+    }
+
+    /// Does it.
+    pub fn run(&self, held: &mut Held) -> Result<()> {
+        match self {
+            Action::StartUnit { unit, properties } => {
+                held.unit = Some(systemd::start(unit, properties)?);
+                Ok(())
+            }
+            Action::Make { mount, group, cpuset, controllers, .. } => {
+                make(mount, group, *cpuset, controllers)
+            }
+            Action::Write(write) => write.run(),
+            Action::FilterDevices { group, rules } => super::filter::attach(group, rules),
+            Action::Delegate { group, owner } => delegate_to(group, *owner),
+        }
+    }
+}
+
+impl Write {
+    /// Writes the value.
+    pub(super) fn run(&self) -> Result<()> {
+        let missing = Some(Errno::NOENT.raw_os_error());
+        match (write_lines(&self.file, &self.value), &self.instead) {
+            (Err(error), Some((file, value))) if error.errno == missing => {
+                write_lines(file, value).map_err(|_| error.hint(format!("nor is there {}", file.display())))
+            }
+            (Err(error), _) if error.errno == missing && self.optional => Ok(()),
+            (result, _) => result,
+        }
+    }
+
+    /// The file that the value goes to, which depends on the kernel.
+    pub(super) fn target(&self) -> &Path {
+        match &self.instead {
+            Some((instead, _)) if !self.file.exists() => instead,
+            _ => &self.file,
+        }
+    }
+}
+
+/// Files that take one line at a write.
+pub(super) fn write_lines(file: &Path, value: &str) -> Result<()> {
+    if value.contains('\n') {
+        value.lines().filter(|line| !line.is_empty()).try_for_each(|line| write(file, line))
+    } else {
+        write(file, value)
+    }
+}
+
 /// Without `O_CREAT`, which a cgroup file system would answer with a misleading EACCES.
-fn write(file: &Path, value: &str) -> Result<()> {
+pub(super) fn write(file: &Path, value: &str) -> Result<()> {
     let what = || format!("write {value:?} to {}", file.display());
-    let fd = open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-        Error::refused(what(), &error.into())
-            .hint_on(rustix::io::Errno::NOENT, "this kernel has no such limit")
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = open(file, flags, Mode::empty()).map_err(|error| {
+        let refused = Error::refused(what(), &error.into());
+        if error == Errno::NOENT { refused.hint(why_missing(file)) } else { refused }
     })?;
-    rustix::io::write(&fd, value.as_bytes())
-        .map(drop)
-        .map_err(|error| Error::refused(what(), &error.into()).hint_on(rustix::io::Errno::BUSY, BUSY))
+    // A zero-length write would say nothing; an empty line empties a list.
+    let text = if value.is_empty() { "\n" } else { value };
+    rustix::io::write(&fd, text.as_bytes()).map(drop).map_err(|error| {
+        Error::refused(what(), &error.into())
+            .hint_on(Errno::BUSY, BUSY)
+            .hint_on(Errno::OPNOTSUPP, "this kernel no longer has that limit")
+    })
 }
 
 const BUSY: &str = "the limit is below what is in use";
+
+/// Why a group lacks a file: on v2 often because a group above does not pass the controller down.
+fn why_missing(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let controller = name.split('.').next().unwrap_or_default();
+    let group = file.parent().unwrap_or(file);
+    match fs::read_to_string(group.join("cgroup.controllers")) {
+        Ok(passed) if controller != "cgroup" && !passed.split_whitespace().any(|name| name == controller) => {
+            format!(
+                "the controller {controller} is not passed down to this group: a group above it holds processes, or \
+                 does not name it in cgroup.subtree_control"
+            )
+        }
+        _ => "this kernel has no such limit".to_owned(),
+    }
+}
 
 fn make(mount: &Path, group: &Path, cpuset: bool, controllers: &[String]) -> Result<()> {
     if !cpuset && controllers.is_empty() && fs::create_dir(group).is_ok() {
@@ -46,7 +193,7 @@ fn make(mount: &Path, group: &Path, cpuset: bool, controllers: &[String]) -> Res
     let mut directory = mount.to_owned();
     for part in below.components() {
         if !controllers.is_empty() {
-            delegate(&directory, controllers)?;
+            pass_down(&directory, controllers)?;
         }
         let parent = directory.clone();
         directory.push(part);
@@ -78,7 +225,7 @@ fn inherit(parent: &Path, group: &Path, file: &str) -> Result<()> {
 
 /// Passes controllers down, each on its own so that one that cannot be passed does not hold up the others; a limit
 /// that then has no file says so itself.
-fn delegate(directory: &Path, controllers: &[String]) -> Result<()> {
+fn pass_down(directory: &Path, controllers: &[String]) -> Result<()> {
     let file = directory.join("cgroup.subtree_control");
     let passed = fs::read_to_string(&file).during(|| format!("read {}", file.display()))?;
     for controller in controllers {
@@ -89,176 +236,16 @@ fn delegate(directory: &Path, controllers: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A container's groups, open for entering: through these descriptors also a process that may no longer name them.
-#[derive(Debug)]
-pub struct Places {
-    /// v1 `tasks` files.
-    tasks: Vec<(String, OwnedFd)>,
-    /// The v2 directory.
-    unified: Option<OwnedFd>,
-}
-
-impl Places {
-    /// Opens them.
-    pub fn open(places: &[Place]) -> Result<Self> {
-        let mut opened = Self { tasks: Vec::new(), unified: None };
-        for place in places {
-            if place.unified {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let fd = open(&place.group, flags, Mode::empty());
-                opened.unified = Some(fd.during(|| format!("open {}", place.group.display()))?);
-            } else {
-                let file = place.group.join("tasks");
-                let fd = open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-                opened.tasks.push((place.name.clone(), fd.during(|| format!("open {}", file.display()))?));
-            }
+/// Which files the kernel lets another user have is in `/sys/kernel/cgroup/delegate` (Linux 4.15).
+fn delegate_to(group: &Path, owner: u32) -> Result<()> {
+    let names = fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    for name in names.lines().chain([""]) {
+        let path = group.join(name);
+        match std::os::unix::fs::lchown(&path, Some(owner), None) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.during(|| format!("give {} to user {owner}", path.display()))?,
         }
-        Ok(opened)
-    }
-
-    /// The v2 group, for `CLONE_INTO_CGROUP`.
-    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Moves this process, which has one thread, into every v1 group.
-    ///
-    /// A thread that writes `0` to `tasks` needs no lock over all forks of the system, and so none of the RCU grace
-    /// periods that `cgroup.procs` waits for.
-    pub fn enter(&self) -> Result<()> {
-        for (name, tasks) in &self.tasks {
-            rustix::io::write(tasks, b"0").during(|| format!("enter cgroup {name}"))?;
-        }
-        Ok(())
-    }
-}
-
-/// Every process in a container's groups and in groups below them.
-pub fn group_pids(places: &[Place]) -> Vec<i32> {
-    fn collect(group: &Path, pids: &mut Vec<i32>) {
-        let listed = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(listed.lines().filter_map(|line| line.parse::<i32>().ok()));
-        for child in children(group) {
-            collect(&child, pids);
-        }
-    }
-    let mut pids = Vec::new();
-    if let Some(place) = places.iter().find(|place| place.name == "devices").or(places.first()) {
-        collect(&place.group, &mut pids);
-    }
-    pids
-}
-
-fn children(group: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(group).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-/// Stops or continues every process of a container, and waits until it is so.
-pub fn freeze(places: &[Place], frozen: bool) -> Result<()> {
-    let v1 = places.iter().find(|place| place.name.split(',').any(|name| name == "freezer"));
-    let unified = places.iter().find(|place| place.unified);
-    let (file, value, seen, wanted) = match (v1, unified) {
-        (Some(place), _) => {
-            let value = if frozen { "FROZEN" } else { "THAWED" };
-            (place.group.join("freezer.state"), value, place.group.join("freezer.state"), value)
-        }
-        (None, Some(place)) => {
-            let wanted = if frozen { "frozen 1" } else { "frozen 0" };
-            let value = if frozen { "1" } else { "0" };
-            (place.group.join("cgroup.freeze"), value, place.group.join("cgroup.events"), wanted)
-        }
-        (None, None) => return Err(Error::new("pause: the container has no freezer cgroup")),
-    };
-    let deadline = Instant::now() + Duration::from_secs(10);
-    write(&file, value)?;
-    while !fs::read_to_string(&seen).unwrap_or_default().contains(wanted) {
-        if Instant::now() > deadline {
-            let _ = write(&file, if value == "FROZEN" { "THAWED" } else { "0" });
-            return Err(Error::new(format!("{}: did not become {wanted} in 10 s", seen.display())));
-        }
-        sleep(Duration::from_millis(1));
-        // A v1 freezer may need asking again while processes fork.
-        write(&file, value)?;
     }
     Ok(())
-}
-
-/// Whether a container is frozen.
-pub fn is_frozen(places: &[Place]) -> bool {
-    places.iter().any(|place| {
-        if place.unified {
-            let events = fs::read_to_string(place.group.join("cgroup.events"));
-            events.is_ok_and(|events| events.contains("frozen 1"))
-        } else if place.name.split(',').any(|name| name == "freezer") {
-            let state = fs::read_to_string(place.group.join("freezer.state"));
-            state.is_ok_and(|state| !state.starts_with("THAWED"))
-        } else {
-            false
-        }
-    })
-}
-
-/// Ends what is left in a container's groups and removes them, and those below.
-pub fn remove(places: &[Place]) -> Result<()> {
-    let mut patience = Patience::new();
-    loop {
-        let left: Vec<&Place> = places.iter().filter(|place| remove_tree(&place.group).is_err()).collect();
-        let Some(place) = left.first() else {
-            return Ok(());
-        };
-        if !patience.wait() {
-            let error = remove_tree(&place.group).err().unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-            return Err(Error::refused(format!("remove cgroup {}", place.group.display()), &error));
-        }
-        end_all(places);
-    }
-}
-
-fn end_all(places: &[Place]) {
-    let unified = places.iter().find(|place| place.unified);
-    if unified.is_some_and(|place| write(&place.group.join("cgroup.kill"), "1").is_ok()) {
-        return;
-    }
-    for pid in group_pids(places) {
-        // A pid read from our own group a moment ago; cgroup v1 has no better handle.
-        let _ = sys::process::kill(pid, 9);
-    }
-    let _ = is_frozen(places) && freeze(places, false).is_ok();
-}
-
-fn remove_tree(group: &Path) -> io::Result<()> {
-    match fs::remove_dir(group) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::BUSY.raw_os_error()) => {
-            return Err(error);
-        }
-        Ok(()) => return Ok(()),
-        Err(_) => {}
-    }
-    for child in children(group) {
-        remove_tree(&child)?;
-    }
-    fs::remove_dir(group)
-}
-
-/// Waits a little longer each time, ten seconds in all.
-struct Patience {
-    next: Duration,
-    until: Instant,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { next: Duration::from_micros(100), until: Instant::now() + Duration::from_secs(10) }
-    }
-
-    fn wait(&mut self) -> bool {
-        sleep(self.next);
-        self.next = (self.next * 2).min(Duration::from_millis(20));
-        Instant::now() < self.until
-    }
 }

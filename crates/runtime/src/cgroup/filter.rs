@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::devices::Rule;
+use super::devices::{Rule, access_bits};
 use crate::error::{During, Result};
 
 type Instruction = [u8; 8];
@@ -24,7 +24,8 @@ const COPY: u8 = 0xbc;
 const SET: u8 = 0xb7;
 const JUMP_EQUAL: u8 = 0x15;
 const JUMP_NOT_EQUAL: u8 = 0x55;
-const JUMP_NOT_EQUAL_REGISTER: u8 = 0x5d;
+/// Compares the low half only: `jmp32`, Linux 5.1.
+const JUMP_NOT_EQUAL_WORD: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
 /// Registers: the answer, scratch (the context at first), and what is asked about.
@@ -35,17 +36,8 @@ const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 
-/// Bits of `struct bpf_cgroup_dev_ctx`.
-fn access_bits(access: &str) -> i32 {
-    let bit = |letter| match letter {
-        'm' => 1,
-        'r' => 2,
-        _ => 4,
-    };
-    access.chars().map(bit).fold(0, |bits, bit| bits | bit)
-}
-
-/// The last rule that matches decides: they are tried from the last on.
+/// For each of `r`, `w` and `m` the last rule that names it decides: rules are tried from the last on, and what one
+/// allows is no longer asked for.
 pub(super) fn compile(rules: &[Rule]) -> Vec<Instruction> {
     let mut code = vec![
         instruction(LOAD_WORD, KIND, SCRATCH, 0, 0),
@@ -73,27 +65,28 @@ pub(super) fn compile(rules: &[Rule]) -> Vec<Instruction> {
 
 fn tests(rule: &Rule, after: usize) -> Vec<Instruction> {
     let kind = if rule.kind == 'b' { 1 } else { 2 };
-    let bits = access_bits(&rule.access);
+    let bits = i32::from(access_bits(&rule.access));
     let mut tests = vec![instruction(JUMP_NOT_EQUAL, KIND, 0, 0, kind)];
-    if bits != 7 {
-        tests.push(instruction(COPY, SCRATCH, ACCESS, 0, 0));
-        tests.push(instruction(AND, SCRATCH, 0, 0, bits));
-        tests.push(if rule.allow {
-            // Allowed if nothing else is asked for.
-            instruction(JUMP_NOT_EQUAL_REGISTER, SCRATCH, ACCESS, 0, 0)
-        } else {
-            // Denied if any of it is asked for.
-            instruction(JUMP_EQUAL, SCRATCH, 0, 0, 0)
-        });
-    }
     for (register, number) in [(MAJOR, rule.major), (MINOR, rule.minor)] {
         if let Some(number) = number {
-            tests.push(instruction(JUMP_NOT_EQUAL, register, 0, 0, number as i32));
+            tests.push(instruction(JUMP_NOT_EQUAL_WORD, register, 0, 0, number as i32));
+        }
+    }
+    match (rule.allow, bits) {
+        (_, 7) => {}
+        (true, _) => {
+            tests.push(instruction(AND, ACCESS, 0, 0, !bits));
+            tests.push(instruction(JUMP_NOT_EQUAL, ACCESS, 0, 0, 0));
+        }
+        (false, _) => {
+            tests.push(instruction(COPY, SCRATCH, ACCESS, 0, 0));
+            tests.push(instruction(AND, SCRATCH, 0, 0, bits));
+            tests.push(instruction(JUMP_EQUAL, SCRATCH, 0, 0, 0));
         }
     }
     let length = tests.len();
     for (index, test) in tests.iter_mut().enumerate() {
-        if matches!(test[0], JUMP_EQUAL | JUMP_NOT_EQUAL | JUMP_NOT_EQUAL_REGISTER) {
+        if [JUMP_EQUAL, JUMP_NOT_EQUAL, JUMP_NOT_EQUAL_WORD].contains(&test[0]) {
             let distance = (length - index - 1 + after) as i16;
             [test[2], test[3]] = distance.to_ne_bytes();
         }
@@ -101,11 +94,21 @@ fn tests(rule: &Rule, after: usize) -> Vec<Instruction> {
     tests
 }
 
-/// Loads and attaches.
+/// Loads and attaches, in place of the filters that are there: a single one is exchanged in one step (Linux 5.6), so
+/// that at no time nothing is filtered, nor everything.
 pub(super) fn attach(group: &Path, rules: &[Rule]) -> Result<()> {
     let what = || format!("filter devices of {}", group.display());
     let directory =
         open(group, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).during(what)?;
+    let group = directory.as_fd();
     let program = sys::bpf::load_device_filter(&compile(rules)).during(what)?;
-    sys::bpf::attach_device_filter(directory.as_fd(), program.as_fd()).during(what)
+    let old = sys::bpf::device_filters(group).during(what)?;
+    if let [only] = old.as_slice()
+        && sys::bpf::replace_device_filter(group, program.as_fd(), only.as_fd()).is_ok()
+    {
+        return Ok(());
+    }
+    sys::bpf::attach_device_filter(group, program.as_fd()).during(what)?;
+    // Each of several filters can only take away: the old ones go after the new one is there.
+    old.iter().try_for_each(|old| sys::bpf::detach_device_filter(group, old.as_fd()).during(what))
 }

@@ -2,7 +2,20 @@
 
 use serde_json::json;
 
-use super::*;
+use std::path::Path;
+
+use oci::spec::Resources;
+
+use super::{host::parse, *};
+
+/// As without systemd.
+fn planned(host: &[Hierarchy], path: Option<&str>, resources: &Resources) -> crate::error::Result<Plan> {
+    plan(host, &Wanted { path, id: "c1", resources, systemd: None, owner: None })
+}
+
+fn text(plan: &Plan) -> Vec<String> {
+    plan.actions.iter().map(|action| action.describe().to_string()).collect()
+}
 
 const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -21,7 +34,7 @@ fn hybrid_hosts_are_read() {
     assert_eq!(names, ["cpu,cpuacct", "memory", "systemd", "unified"]);
     assert_eq!(found[1].own, Path::new("mine/deep"));
     assert_eq!(found[3].own, Path::new("unit"));
-    let relative = plan(&found, None, "c1", &Resources::default()).unwrap();
+    let relative = planned(&found, None, &Resources::default()).unwrap();
     assert_eq!(relative.places[1].group, Path::new("/sys/fs/cgroup/memory/mine/deep/c1"));
 }
 
@@ -44,21 +57,20 @@ fn unified_hosts_get_the_same_limits_in_their_words() {
         unified: true,
         own: PathBuf::new(),
     }];
-    let planned = plan(&host, Some("/knarr/c1"), "c1", &resources()).unwrap();
-    let text: Vec<String> = planned.actions.iter().map(|action| action.describe().to_string()).collect();
+    let text = text(&planned(&host, Some("/knarr/c1"), &resources()).unwrap());
     let group = "/sys/fs/cgroup/knarr/c1";
     assert_eq!(
         text[..9],
         [
             format!("make cgroup {group}"),
+            format!("write {group}/memory.swap.max value=500"),
             format!("write {group}/memory.max value=1000"),
             format!("write {group}/memory.low value=500"),
-            format!("write {group}/memory.swap.max value=500"),
-            format!("write {group}/cpu.weight value=39"),
+            format!("write {group}/cpu.weight value=100"),
             format!("write {group}/cpu.max value=50000 100000"),
             format!("write {group}/cpuset.cpus value=0-1"),
             format!("write {group}/pids.max value=9"),
-            format!("write {group}/io.weight value=default 4950"),
+            format!("write {group}/io.bfq.weight value=default 500"),
         ]
     );
     assert_eq!(text[9], format!("write {group}/io.max value=8:0 rbps=7"));
@@ -70,13 +82,13 @@ fn unified_hosts_get_the_same_limits_in_their_words() {
 #[test]
 fn a_limit_without_its_controller_is_an_error() {
     let host = parse(HYBRID, OWN, |_, _| true);
-    let refused = plan(&host, Some("/knarr/c1"), "c1", &resources()).unwrap_err();
+    let refused = planned(&host, Some("/knarr/c1"), &resources()).unwrap_err();
     assert!(
         refused.to_string().contains("no hierarchy of this host has that cgroup controller"),
         "{refused}"
     );
     for path in ["/", "/a/../b", "../b"] {
-        assert!(plan(&host, Some(path), "c1", &Resources::default()).is_err(), "{path}");
+        assert!(planned(&host, Some(path), &Resources::default()).is_err(), "{path}");
     }
 }
 

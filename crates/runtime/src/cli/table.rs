@@ -34,7 +34,12 @@ const fn command(
 
 /// Before the subcommand.
 pub const GLOBAL: &[Flag] = &[
-    ("root", None, true, "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime)"),
+    (
+        "root",
+        None,
+        true,
+        "directory of the containers' records; on a tmpfs (default: /run/knarr/runtime, for others than root $XDG_RUNTIME_DIR/knarr/runtime)",
+    ),
     ("log", None, true, "file to write messages to, besides standard error"),
     ("log-format", None, true, "text or json (default: text)"),
     ("debug", None, false, "say in the log what is done"),
@@ -81,6 +86,63 @@ const EXEC: &[Flag] = &[
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
     ("ignore-paused", None, false, "also in a paused container"),
+    ("cgroup", None, true, "a control group below the container's, [CONTROLLER:]PATH"),
+];
+const EVENTS: &[Flag] = &[
+    ("interval", None, true, "time from one set of numbers to the next (default: 5s)"),
+    ("stats", None, false, "one set of numbers, then end"),
+];
+/// A number of 0, or no value, leaves what is there.
+const UPDATE: &[Flag] = &[
+    (
+        "resources",
+        Some('r'),
+        true,
+        "file with the limits, as linux.resources of config.json; - is standard input",
+    ),
+    ("blkio-weight", None, true, "share of input and output, 10 to 1000"),
+    ("cpu-period", None, true, "microseconds in which the quota may be used up"),
+    ("cpu-quota", None, true, "microseconds of processor time in each period; -1 for no limit"),
+    ("cpu-burst", None, true, "microseconds that may be saved up"),
+    ("cpu-rt-period", None, true, "the same as cpu-period, for realtime processes"),
+    ("cpu-rt-runtime", None, true, "the same as cpu-quota, for realtime processes"),
+    ("cpu-share", None, true, "share of processor time"),
+    ("cpu-idle", None, true, "1: only what nobody else wants"),
+    ("cpuset-cpus", None, true, "processors, as 0-3,7"),
+    ("cpuset-mems", None, true, "memory nodes, as 0-3,7"),
+    ("memory", None, true, "most memory in bytes, or with a unit; -1 for no limit"),
+    ("memory-reservation", None, true, "memory to be left with when there is too little"),
+    ("memory-swap", None, true, "most memory and swap together; -1 for no limit"),
+    ("kernel-memory", None, true, "most memory of the kernel's (old v1 kernels)"),
+    ("kernel-memory-tcp", None, true, "most memory of TCP's buffers (v1)"),
+    ("pids-limit", None, true, "most processes and threads; -1 for no limit"),
+    ("l3-cache-schema", None, true, "Intel RDT: share of the L3 cache"),
+    ("mem-bw-schema", None, true, "Intel RDT: share of the memory's bandwidth"),
+];
+const IMAGES: &[Flag] = &[
+    ("image-path", None, true, "directory of the saved processes (default: checkpoint)"),
+    ("work-path", None, true, "directory of CRIU's logs (default: that of the saved processes)"),
+    ("tcp-established", None, false, "with open TCP connections"),
+    ("ext-unix-sk", None, false, "with unix sockets that lead out"),
+    ("shell-job", None, false, "with a terminal of the caller's"),
+    ("file-locks", None, false, "with locks of files"),
+    ("manage-cgroups-mode", None, true, "ignore: groups are made from the bundle's config"),
+    ("empty-ns", None, true, "make this namespace without what was in it (network)"),
+    ("auto-dedup", None, false, "keep each page of memory once"),
+    ("lazy-pages", None, false, "not supported"),
+];
+const CHECKPOINT: &[Flag] = &[
+    ("leave-running", None, false, "let the container go on"),
+    ("pre-dump", None, false, "save memory alone, ahead of the checkpoint, and let the container go on"),
+    ("parent-path", None, true, "directory of an earlier pre-dump, relative to the image path"),
+    ("page-server", None, true, "not supported"),
+    ("status-fd", None, true, "not supported"),
+];
+const RESTORE: &[Flag] = &[
+    ("lsm-profile", None, true, "security label to restore with, TYPE:NAME"),
+    ("lsm-mount-context", None, true, "not supported"),
+    ("no-pivot", None, false, "move the root instead of pivoting; for a root on a ramdisk"),
+    ("no-subreaper", None, false, "do not become the reaper of orphans; this never does"),
 ];
 const FORMAT: &[Flag] = &[("format", Some('f'), true, "table or json (default: table)")];
 const LIST: &[Flag] = &[("quiet", Some('q'), false, "only ids")];
@@ -90,6 +152,20 @@ const SPEC: &[Flag] = &[("rootless", None, false, "for somebody who is not root"
 
 /// All of them.
 pub const COMMANDS: &[Command] = &[
+    command(
+        "checkpoint",
+        (1, 1),
+        "<container-id>",
+        &[IMAGES, CHECKPOINT],
+        "save a container's processes to files",
+    ),
+    command(
+        "restore",
+        (1, 1),
+        "<container-id>",
+        &[BUNDLE, PROCESS, DETACH, IMAGES, RESTORE],
+        "create a container from saved processes",
+    ),
     command("create", (1, 1), "<container-id>", &[BUNDLE, PROCESS, MAKE], "create a container"),
     command("delete", (1, 1), "<container-id>", &[DELETE], "delete what a container holds"),
     Command {
@@ -102,6 +178,13 @@ pub const COMMANDS: &[Command] = &[
             "run one more process in a container",
         )
     },
+    command(
+        "events",
+        (1, 1),
+        "<container-id>",
+        &[EVENTS],
+        "show what a container uses, and when memory runs out",
+    ),
     command("features", (0, 0), "", &[], "show what this runtime can do"),
     command("kill", (1, 2), "<container-id> [signal]", &[KILL], "send a signal (default: SIGTERM)"),
     command("list", (0, 0), "", &[FORMAT, LIST], "list containers"),
@@ -122,4 +205,5 @@ pub const COMMANDS: &[Command] = &[
     command("spec", (0, 0), "", &[BUNDLE, SPEC], "write a config.json to begin with"),
     command("start", (1, 1), "<container-id>", &[], "start a created container's process"),
     command("state", (1, 1), "<container-id>", &[], "show a container's state"),
+    command("update", (1, 1), "<container-id>", &[UPDATE], "change a container's limits"),
 ];

@@ -10,16 +10,16 @@ use std::{
 };
 
 use oci::spec::{Spec, Status};
-use rustix::io::Errno;
 
 use super::{Context, log, notify, relay};
 use crate::{
     cgroup::{self, Places},
     container::{self, Container, Record},
     error::{During, Error, Result},
-    hooks,
+    hooks, host,
     launch::{self, Born, Launch},
-    plan::{self, Host, Plan, Request},
+    plan::{self, Plan, Request},
+    rdt,
     record::Description,
     sealed, spec,
     steps::Step,
@@ -42,10 +42,9 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
     let mut made = make(context, &Mode::Run(theirs))?;
     let relay = if detached { None } else { Some(relay::Relay::begin(ours)?) };
     let notify = notify::Notify::open(&made.container.directory)?;
-    made.born.start()?;
-    let container = made.container.record.hooks.poststart.clone();
-    if let Err(error) = hooks::run("poststart", &container, &made.container.state(Status::Running)) {
-        log(&context.global, "warning", &error.to_string());
+    if let Err(error) = begin(&mut made) {
+        made.fail(context);
+        return Err(error);
     }
     if detached {
         if let Some(notify) = notify {
@@ -62,9 +61,7 @@ pub(super) fn run(context: &mut Context) -> Result<u8> {
         made.keep();
         return Ok(code as u8);
     }
-    let Made { container, undo, .. } = made;
-    undo.defuse();
-    super::delete::remove(&container, context)?;
+    made.delete(context)?;
     Ok(code as u8)
 }
 
@@ -76,6 +73,60 @@ pub(super) fn plan(context: &mut Context) -> Result<u8> {
     Ok(0)
 }
 
+/// A container that has everything but its processes.
+pub(super) struct Prepared {
+    pub(super) container: Container,
+    pub(super) spec: Spec,
+    plan: Plan,
+    undo: Undo,
+    _making: container::Making,
+    /// What systemd made is kept by its processes, until there are some by this.
+    _held: cgroup::Held,
+}
+
+/// Does all of `create` that comes before the process.
+pub(super) fn prepare(context: &mut Context) -> Result<Prepared> {
+    let (mut spec, mut plan, request) = compute(context)?;
+    let directory = container::reserve(&context.global.root, &request.id)?;
+    let mut undo = Undo {
+        directory: directory.clone(),
+        places: Vec::new(),
+        unit: None,
+        rdt: rdt::Places::default(),
+        armed: true,
+    };
+    notify::prepare(&directory)?;
+    refuse_used_groups(&plan)?;
+    let making = container::Making::begin(&directory, &plan.cgroups.places)?;
+    undo.places.clone_from(&plan.cgroups.places);
+    let rootless = context.global.rootless;
+    let held = cgroup::apply(&mut plan.cgroups, rootless, &mut context.recorder)?;
+    undo.unit.clone_from(&plan.cgroups.unit);
+    if plan.cgroups.places.len() < undo.places.len() {
+        plan = with_fewer_groups(context, &mut spec, &request, plan.cgroups)?;
+    }
+    undo.rdt.clone_from(&plan.rdt.places);
+    context.recorder.run(&plan.rdt.actions, rdt::Action::run)?;
+    let container = Container { record: record(&spec, &request, &plan), directory };
+    keep_filter(&container, &plan)?;
+    Ok(Prepared { container, spec, plan, undo, _making: making, _held: held })
+}
+
+impl Prepared {
+    /// With the process that came to it.
+    pub(super) fn started(mut self, context: &mut Context, born: Born) -> Result<Made> {
+        let finished = finish(context, &mut self.container, &born);
+        let made = Made { container: self.container, born, undo: self.undo };
+        match finished {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.fail(context);
+                Err(error)
+            }
+        }
+    }
+}
+
 enum Mode {
     /// Waits at its socket.
     Created,
@@ -83,15 +134,40 @@ enum Mode {
     Run(Option<OwnedFd>),
 }
 
-struct Made {
-    container: Container,
-    born: Born,
+pub(super) struct Made {
+    pub(super) container: Container,
+    pub(super) born: Born,
     undo: Undo,
 }
 
+/// The last hooks of a container that is gone again: whatever the first ones did is theirs to undo (runtime-spec,
+/// lifecycle 13).
+fn farewell(context: &Context, container: &Container) {
+    let warn = |message: &str| log(&context.global, "warning", message);
+    let state = container.state(Status::Stopped);
+    hooks::run_all("poststop", &container.record.hooks.poststop, &state, warn);
+}
+
+fn begin(made: &mut Made) -> Result<()> {
+    made.born.start()?;
+    hooks::run("poststart", &made.container.record.hooks.poststart, &made.container.state(Status::Running))
+}
+
 impl Made {
-    fn keep(self) {
+    fn fail(self, context: &Context) {
+        launch::end(&self.born);
+        drop(self.undo);
+        farewell(context, &self.container);
+    }
+
+    pub(super) fn keep(self) {
         self.undo.defuse();
+    }
+
+    /// Once its process has ended.
+    pub(super) fn delete(self, context: &mut Context) -> Result<()> {
+        self.undo.defuse();
+        super::delete::remove(&self.container, context)
     }
 }
 
@@ -99,6 +175,8 @@ impl Made {
 struct Undo {
     directory: PathBuf,
     places: Vec<cgroup::Place>,
+    unit: Option<cgroup::Unit>,
+    rdt: rdt::Places,
     armed: bool,
 }
 
@@ -111,7 +189,8 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.armed {
-            let _ = cgroup::remove(&self.places);
+            let _ = cgroup::remove(&self.places, self.unit.as_ref());
+            rdt::remove(&self.rdt);
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
@@ -127,13 +206,14 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         bundle,
         preserve_fds: call.number("preserve-fds")?,
         no_new_keyring: call.has("no-new-keyring"),
+        systemd: context.global.systemd_cgroup.then(cgroup::Manager::of_caller),
         no_pivot: call.has("no-pivot"),
     };
     let read = Description::new(format!("read {}/config.json", request.bundle.display()));
     let mut spec = context.recorder.step(|| read, || spec::load(&request.bundle))?;
     notify::show(&mut spec, &context.global.root.join(&request.id));
     hand_listeners_on(&mut spec, &mut request)?;
-    let host = host()?;
+    let host = host::for_container(&spec, context.global.rootless)?;
     let plan = context.recorder.step(|| Description::new("plan"), || plan::plan(&spec, &host, &request))?;
     for warning in &plan.warnings {
         log(&context.global, "warning", warning);
@@ -163,49 +243,17 @@ fn hand_listeners_on(spec: &mut Spec, request: &mut Request) -> Result<()> {
     Ok(())
 }
 
-/// What plans depend on.
-pub(super) fn host() -> Result<Host> {
-    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let mut modules: Vec<String> = modules.trim().split(',').map(str::to_owned).collect();
-    // securityfs may not be mounted.
-    for (name, sign) in
-        [("apparmor", "/sys/module/apparmor/parameters/enabled"), ("selinux", "/sys/fs/selinux/enforce")]
-    {
-        if fs::read_to_string(sign).is_ok_and(|text| name == "selinux" || text.starts_with('Y')) {
-            modules.push(name.to_owned());
-        }
-    }
-    Ok(Host { cgroups: cgroup::detect()?, modules })
-}
-
 fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
-    let (mut spec, mut plan, request) = compute(context)?;
+    let prepared = prepare(context)?;
+    let (container, spec, plan) = (&prepared.container, &prepared.spec, &prepared.plan);
     let process = spec.process.clone().unwrap_or_default();
     let console = console(context, process.terminal, mode)?;
-    let directory = container::reserve(&context.global.root, &request.id)?;
-    let mut undo = Undo { directory: directory.clone(), places: Vec::new(), armed: true };
-    notify::prepare(&directory)?;
-    refuse_used_groups(&plan)?;
-    let _making = container::Making::begin(&directory, &plan.cgroups.places)?;
-    undo.places.clone_from(&plan.cgroups.places);
-    if let Err(error) = context.recorder.run(&plan.cgroups.actions, cgroup::Action::run) {
-        plan = without_groups(context, &mut spec, &request, error)?;
-        let _ = cgroup::remove(&std::mem::take(&mut undo.places));
-    }
-    let mut container = Container { record: record(&spec, &request, &plan), directory };
-    let filter = plan.start.iter().find_map(|step| match step {
-        Step::Seccomp(program) => Some(program.to_bytes()),
-        _ => None,
-    });
-    if let Some(filter) = filter {
-        fs::write(container.filter(), filter).during(|| "keep the seccomp filter")?;
-    }
     let listener = match mode {
-        Mode::Created => Some(listen(&container)?),
+        Mode::Created => Some(listen(container)?),
         Mode::Run(_) => None,
     };
     let ready = Launch {
-        plan: &plan,
+        plan,
         groups: Places::open(&plan.cgroups.places)?,
         console,
         listener,
@@ -215,36 +263,44 @@ fn make(context: &mut Context, mode: &Mode) -> Result<Made> {
         args: process.args,
         env: process.env,
     };
-    let born = launch::launch(ready, &mut context.recorder)?;
-    let finished = finish(context, &mut container, &born);
-    if let Err(error) = finished {
-        launch::end(&born);
-        return Err(error);
+    match launch::launch(ready, &mut context.recorder) {
+        Ok(born) => prepared.started(context, born),
+        Err(error) => {
+            drop(prepared.undo);
+            farewell(context, &prepared.container);
+            Err(error)
+        }
     }
-    Ok(Made { container, born, undo })
+}
+
+/// For those that `exec` adds.
+fn keep_filter(container: &Container, plan: &Plan) -> Result<()> {
+    let filter = plan.start.iter().find_map(|step| match step {
+        Step::Seccomp(program) => Some(program.to_bytes()),
+        _ => None,
+    });
+    match filter {
+        Some(filter) => fs::write(container.filter(), filter).during(|| "keep the seccomp filter"),
+        None => Ok(()),
+    }
 }
 
 /// `--rootless`: who may not make control groups does without, unless limits were asked for. Devices need none then:
 /// who may not make groups may not make devices.
-fn without_groups(context: &Context, spec: &mut Spec, request: &Request, error: Error) -> Result<Plan> {
-    let refused = [Errno::ACCESS, Errno::PERM, Errno::ROFS].map(|errno| Some(errno.raw_os_error()));
-    let allowed = context.global.rootless.unwrap_or_else(|| !is_host_root());
-    if !allowed || !refused.contains(&error.errno) {
-        return Err(error);
-    }
+fn with_fewer_groups(
+    context: &Context,
+    spec: &mut Spec,
+    request: &Request,
+    made: cgroup::Plan,
+) -> Result<Plan> {
     if let Some(resources) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
         resources.devices.clear();
     }
-    log(&context.global, "warning", &format!("without control groups: {error}"));
-    let host = Host { cgroups: Vec::new(), ..host()? };
-    plan::plan(spec, &host, request)
-}
-
-/// Root, and in no user namespace: only there are all ids mapped to themselves.
-fn is_host_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    rustix::process::geteuid().is_root() && whole
+    let mut host = host::for_container(spec, context.global.rootless)?;
+    host.cgroups.retain(|hierarchy| made.places.iter().any(|place| place.name == hierarchy.name()));
+    let count = made.places.len();
+    log(&context.global, "warning", &format!("only {count} control groups may be made here"));
+    Ok(Plan { cgroups: made, ..plan::plan(spec, &host, request)? })
 }
 
 /// Processes in a group that we are to make are somebody else's.
@@ -270,7 +326,12 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         created: container::now(),
         annotations: spec.annotations.clone(),
         places: plan.cgroups.places.clone(),
+        unit: plan.cgroups.unit.clone(),
+        resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
+        rdt: plan.rdt.places.clone(),
+        personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),
+        memory_policy: spec.linux.as_ref().and_then(|linux| linux.memory_policy.clone()),
         hooks: oci::spec::Hooks {
             poststart: hooks.poststart,
             poststop: hooks.poststop,

@@ -10,7 +10,7 @@ use crate::{
     cgroup,
     container::{Container, Making, check_id},
     error::{During, Error, Result},
-    hooks,
+    hooks, rdt,
     record::Description,
 };
 
@@ -42,7 +42,8 @@ fn abandoned(context: &Context, force: bool, error: Error) -> Result<u8> {
     check_id(context.call.id())?;
     let directory = context.global.root.join(context.call.id());
     if directory.exists() && !directory.join("state.json").exists() {
-        cgroup::remove(&Making::abandoned(&directory)?)?;
+        // A unit ends with the processes of a runtime that was killed.
+        cgroup::remove(&Making::abandoned(&directory)?, None)?;
         fs::remove_dir_all(&directory).during(|| format!("remove {}", directory.display()))?;
         return Ok(0);
     }
@@ -68,14 +69,12 @@ fn end(container: &Container, status: Status) -> Result<()> {
 pub(super) fn remove(container: &Container, context: &mut Context) -> Result<()> {
     let places = &container.record.places;
     let removal = Description::new("remove cgroups").with("count", places.len());
-    context.recorder.step(|| removal, || cgroup::remove(places))?;
+    context.recorder.step(|| removal, || cgroup::remove(places, container.record.unit.as_ref()))?;
+    rdt::remove(&container.record.rdt);
     let directory = &container.directory;
     fs::remove_dir_all(directory).during(|| format!("remove {}", directory.display()))?;
     let state = container.state(Status::Stopped);
-    for hook in &container.record.hooks.poststop {
-        if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-            log(&context.global, "warning", &error.to_string());
-        }
-    }
+    let warn = |message: &str| log(&context.global, "warning", message);
+    hooks::run_all("poststop", &container.record.hooks.poststop, &state, warn);
     Ok(())
 }

@@ -10,11 +10,13 @@ use oci::spec::{Hooks, Process, Status};
 
 use super::{Context, create, log, relay};
 use crate::{
-    cgroup::Places,
+    cgroup::{Places, SubGroups},
     container::{self, Container},
     error::{During, Error, Result},
+    host,
     launch::{self, Launch},
-    plan, sealed,
+    plan::{self, Joining},
+    sealed,
     seccomp::Program,
     spec,
 };
@@ -30,6 +32,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         _ => {}
     }
     let process = process(context, &container.record.process)?;
+    let below = SubGroups::read(context.call.values("cgroup"))?;
     spec::check_process(&process)?;
     let pidfd = container.process().ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
     let kinds = foreign_namespaces(container.record.pid)?;
@@ -39,15 +42,26 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         Err(error) => return Err(Error::refused("read the container's seccomp filter", &error)),
     };
     let preserve = context.call.number("preserve-fds")?;
-    let plan = plan::exec_process(&process, &create::host()?, program, preserve)?;
-    for warning in &plan.warnings {
+    let joining = Joining {
+        id: &container.record.id,
+        namespaces: kinds,
+        rdt: &container.record.rdt,
+        personality: container.record.personality.as_ref(),
+        memory_policy: container.record.memory_policy.as_ref(),
+    };
+    let host = host::for_process(&process)?;
+    let plan = plan::exec_process(&process, &joining, &host, program, preserve)?;
+    // What the container's own process could not have was told when it was made.
+    let asked = ["process", "cap"].iter().any(|flag| context.call.has(flag));
+    for warning in plan.warnings.iter().filter(|_| asked) {
         log(&context.global, "warning", warning);
     }
     let detached = context.call.has("detach");
     let (terminal, console) = console(context, &process, detached)?;
+    let initial = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let ready = Launch {
         plan: &plan,
-        groups: Places::open(&container.record.places)?,
+        groups: Places::for_exec(&container.record.places, &below, container.record.pid)?,
         console,
         listener: None,
         container: Some((pidfd, kinds)),
@@ -56,6 +70,7 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         args: process.args,
         env: process.env,
     };
+    begin_on(initial.as_deref())?;
     let mut born = launch::launch(ready, &mut context.recorder)?;
     if let Some(path) = context.call.value("pid-file") {
         container::write_whole(Path::new(path), born.pid.to_string().as_bytes())?;
@@ -66,6 +81,13 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
     let relay = relay::Relay::begin(terminal)?;
     born.start()?;
     relay.serve(&born, None).map(|code| code as u8)
+}
+
+/// Binds this process, and so the child that it makes, to the CPUs that `execCPUAffinity` begins with.
+fn begin_on(list: Option<&str>) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    let cpus = plan::cpus("process.execCPUAffinity.initial", list)?;
+    sys::scheduling::set_affinity(&cpus).during(|| format!("run on CPUs {list}"))
 }
 
 /// Our end of a terminal that we relay, and the child's console socket.
@@ -115,12 +137,26 @@ fn process(context: &Context, own: &Process) -> Result<Process> {
     }
     process.env.extend(call.values("env").iter().cloned());
     if let Some(user) = call.value("user") {
-        let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+        let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
         process.user.uid = id(uid)?;
-        process.user.gid = id(gid)?;
+        // Without one, the container's own stays, as under runc.
+        process.user.gid = gid.map_or(Ok(process.user.gid), id)?;
+    }
+    for (flag, label) in
+        [("apparmor", &mut process.apparmor_profile), ("process-label", &mut process.selinux_label)]
+    {
+        if let Some(value) = call.value(flag) {
+            *label = Some(value.to_owned());
+        }
     }
     for gid in call.values("additional-gids") {
         process.user.additional_gids.push(id(gid)?);
+    }
+    if let Some(profile) = call.value("apparmor") {
+        process.apparmor_profile = Some(profile.to_owned());
+    }
+    if let Some(label) = call.value("process-label") {
+        process.selinux_label = Some(label.to_owned());
     }
     process.no_new_privileges |= call.has("no-new-privs");
     for capability in call.values("cap") {

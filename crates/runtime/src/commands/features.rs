@@ -96,7 +96,9 @@ fn takes(change: impl FnOnce(&mut Spec)) -> bool {
     linux(&mut small).namespaces = own.to_vec();
     change(&mut small);
     let request = Request { id: "x".to_owned(), ..Request::default() };
-    spec::check(&small).is_ok() && plan::plan(&small, &Host::default(), &request).is_ok()
+    // As on a machine that has everything.
+    let host = Host { resctrl: Some("/sys/fs/resctrl".into()), ..Host::default() };
+    spec::check(&small).is_ok() && plan::plan(&small, &host, &request).is_ok()
 }
 
 fn maps_mounts() -> bool {
@@ -120,12 +122,11 @@ fn limits_rdma() -> bool {
 
 fn rdt() -> serde_json::Value {
     let with = |rdt: IntelRdt| takes(|spec| linux(spec).intel_rdt = Some(rdt));
-    let named = IntelRdt { clos_id: Some("x".to_owned()), ..IntelRdt::default() };
     let lines = vec!["L3:0=f".to_owned()];
     json!({
-        "enabled": with(named.clone()),
-        "schemata": with(IntelRdt { schemata: lines, ..named.clone() }),
-        "monitoring": with(IntelRdt { enable_monitoring: true, ..named })
+        "enabled": with(IntelRdt::default()),
+        "schemata": with(IntelRdt { schemata: lines, ..IntelRdt::default() }),
+        "monitoring": with(IntelRdt { enable_monitoring: true, ..IntelRdt::default() })
     })
 }
 

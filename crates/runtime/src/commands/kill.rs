@@ -1,7 +1,5 @@
 //! `kill`: sends a signal to a container's first process, or to all.
 
-use oci::spec::Status;
-
 use super::Context;
 use crate::{
     cgroup,
@@ -43,12 +41,13 @@ pub(super) fn kill(context: &mut Context) -> Result<u8> {
         container.signal(signal)?;
         return Ok(0);
     }
+    if signal == 9 {
+        cgroup::kill_all(&container.record.places);
+        return Ok(0);
+    }
     for pid in cgroup::group_pids(&container.record.places) {
         // Pids read a moment ago from the container's own group; one that has ended meanwhile is no error.
         let _ = sys::process::kill(pid, signal);
-    }
-    if container.status() == Status::Paused && signal == 9 {
-        cgroup::freeze(&container.record.places, false)?;
     }
     Ok(0)
 }

@@ -1,7 +1,9 @@
 //! One verb, one file; and what they share: reading the call, writing the log, the trace and the exit code.
 
+mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -13,6 +15,7 @@ mod relay;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -77,12 +80,16 @@ fn dispatch(context: &mut Context) -> Result<u8> {
         "start" => start::start(context),
         "state" => state::state(context),
         "kill" => kill::kill(context),
+        "checkpoint" => checkpoint::checkpoint(context),
+        "restore" => checkpoint::restore(context),
         "delete" => delete::delete(context),
         "exec" => exec::exec(context),
         "list" => list::list(context),
         "ps" => ps::ps(context),
         "pause" => pause::pause(context, true),
         "resume" => pause::pause(context, false),
+        "update" => update::update(context),
+        "events" => events::events(context),
         "features" => features::features(),
         "spec" => spec::spec(context),
         other => Err(Error::new(format!("{other}: not supported"))),

@@ -11,7 +11,7 @@ use std::{
 
 use oci::spec::Status;
 
-use super::{Context, log, notify::Notify};
+use super::{Context, notify::Notify};
 use crate::{
     channel::Channel,
     container::Container,
@@ -46,13 +46,15 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
     }
     fs::remove_file(container.start_socket()).during(|| "remove the start socket")?;
     launch::started(&mut channel)?;
-    drop(lock);
     let state = container.state(Status::Running);
     if let Err(error) = hooks::run("poststart", &container.record.hooks.poststart, &state) {
-        log(&context.global, "warning", &error.to_string());
+        // runtime-spec 1.2.1, lifecycle 9: the container is stopped.
+        let _ = container.signal(9);
+        return Err(error);
     }
     if let Some(notify) = notify {
         notify.pass_on(&container)?;
     }
+    drop(lock);
     Ok(0)
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use oci::{IdMap, Mount, spec::Spec};
+use oci::{IdMap, IdMapping, Mount, spec::Spec};
 
 use super::{Host, Join, Namespaces, Plan, Request, identity};
 use crate::{
     error::{Error, Result},
-    options::{self, Options, attr, propagation},
+    idmaps,
+    options::{self, Change, Options, attr, propagation},
     seccomp::Program,
     steps::{Device, Mounting, Step},
 };
@@ -24,7 +25,8 @@ pub(super) fn plan(
 ) -> Result<()> {
     let process = spec.process.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
-    let mut steps = world(plan, spec, request, namespaces, joins);
+    let mut steps = std::mem::take(&mut plan.setup);
+    steps.extend(world(plan, spec, host, request, namespaces, joins));
     let label = mount_label(spec, host)?;
     root_file_system(plan, &mut steps, spec, namespaces, request, label.as_deref())?;
     if process.terminal {
@@ -53,11 +55,11 @@ pub(super) fn plan(
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         steps.push(Step::ReadonlyRoot);
     }
-    if let Some(personality) = &linux.personality {
-        steps.push(Step::Personality(super::process::personality(personality)?));
-    }
     plan.setup = steps;
-    identity(plan, &process, host, program, request.preserve_fds)?;
+    super::process::kept(plan, linux.personality.as_ref(), linux.memory_policy.as_ref())?;
+    let lacking = if namespaces.is_private("user") { 0 } else { host.lacking };
+    let host = Host { lacking, ..host.clone() };
+    identity(plan, &process, &host, program, request.preserve_fds)?;
     if !hooks.start_container.is_empty() {
         plan.start.insert(0, Step::Hooks { kind: "startContainer", hooks: hooks.start_container });
     }
@@ -68,18 +70,21 @@ pub(super) fn plan(
 fn world(
     plan: &Plan,
     spec: &Spec,
+    host: &Host,
     request: &Request,
     namespaces: &Namespaces,
     joins: Vec<Join>,
 ) -> Vec<Step> {
-    let mut steps = vec![Step::EnterGroups];
+    let mut steps = vec![Step::EnterGroups, super::scheduling::every_cpu()];
+    steps.extend(Step::enter_rdt(&plan.rdt.places));
     let oom_score = spec.process.as_ref().and_then(|process| process.oom_score_adj);
     steps.extend(oom_score.map(Step::OomScore));
-    // A joined user namespace first: it gives the power over those that it owns.
-    let (user, other): (Vec<Join>, Vec<Join>) = joins.into_iter().partition(|join| join.name == "user");
-    steps.extend(user.into_iter().chain(other).map(Step::Join));
+    steps.extend(joins.into_iter().map(Step::Join));
     if plan.id_maps.is_some() {
         steps.push(Step::AwaitIdMaps);
+    }
+    if host.unprivileged {
+        steps.push(Step::HideMemory);
     }
     if namespaces.is_private("user") {
         steps.push(Step::BecomeRoot);
@@ -87,7 +92,8 @@ fn world(
     if namespaces.creates("cgroup") {
         steps.push(Step::NewCgroupNamespace);
     }
-    steps.push(Step::NewSession { keyring: !request.no_new_keyring });
+    let keyring = (!request.no_new_keyring).then(|| request.id.clone());
+    steps.push(Step::NewSession { keyring });
     if namespaces.creates("net") {
         steps.push(Step::LoopbackUp);
     }
@@ -129,8 +135,7 @@ fn root_file_system(
     let mut later = Vec::new();
     for (number, mount) in spec.mounts.iter().enumerate() {
         let planned = world.mounting(number, mount);
-        let (step, readonly) =
-            planned.map_err(|error| error.during(format!("mounts[{number}] on {}", mount.destination)))?;
+        let (step, readonly) = planned.map_err(|error| error.during(format!("mounts[{number}]")))?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }
@@ -174,7 +179,7 @@ struct World<'w> {
 impl World<'_> {
     /// The step, and the destination of a tmpfs that becomes read-only once mount points inside it have been made.
     fn mounting(&self, number: usize, mount: &Mount) -> Result<(Step, Option<PathBuf>)> {
-        let destination = PathBuf::from(&mount.destination);
+        let destination = Path::new("/").join(&mount.destination);
         let mut options = options::parse(mount.options.iter().map(String::as_str))?;
         let kind = mount.kind.clone().unwrap_or_default();
         options.bind |= kind == "bind";
@@ -220,7 +225,14 @@ impl World<'_> {
         {
             options.data.push(("context".to_owned(), Some(label.to_owned())));
         }
-        if kind == "cgroup" || kind == "cgroup2" {
+        if let (Some((_, gids)), "devpts") = (&self.plan.id_maps, kind.as_str()) {
+            options.data.retain(|(key, value)| key != "gid" || is_mapped(value.as_deref(), gids));
+        }
+        let groups = kind == "cgroup" || kind == "cgroup2";
+        if groups && self.plan.cgroups.places.is_empty() {
+            return Ok((Step::Bind(hosts_groups(mounting)), None));
+        }
+        if groups {
             let places = self.plan.cgroups.places.clone();
             let (destination, options) = (destination.clone(), options.clone());
             return Ok((Step::MountGroups { destination, places, options }, None));
@@ -234,6 +246,20 @@ impl World<'_> {
         mounting.shared = namespace.is_some_and(|(_, namespace)| !self.namespaces.creates(namespace));
         Ok((Step::Mount(mounting), later))
     }
+}
+
+/// Terminals are given to group 5 by habit, which the map of an ordinary user seldom has; the kernel would refuse the
+/// whole mount (crun leaves it out as well).
+fn is_mapped(gid: Option<&str>, gids: &[IdMapping]) -> bool {
+    gid.and_then(|gid| gid.parse().ok()).is_none_or(|gid| idmaps::holds(gids, gid))
+}
+
+/// Who could make no groups is shown the host's, read-only.
+fn hosts_groups(mounting: Mounting) -> Mounting {
+    let tree = Change { set: attr::RDONLY, clear: 0 };
+    let mount = mounting.options.mount;
+    let options = Options { bind: true, recursive: true, tree, mount, ..Options::default() };
+    Mounting { kind: "bind".to_owned(), source: "/sys/fs/cgroup".to_owned(), options, ..mounting }
 }
 
 /// File systems that show a namespace, and which.

@@ -3,12 +3,13 @@
 
 use std::path::PathBuf;
 
-use oci::spec::{IoPriority, Personality, Process};
+use oci::spec::{MemoryPolicy, Personality, Process};
 
-use super::{Host, Plan};
+use super::{Host, Plan, namespace_bit, scheduling};
 use crate::{
-    caps,
+    caps::{self, Sets},
     error::{Error, Result},
+    rdt,
     seccomp::Program,
     steps::{Limit, Step},
 };
@@ -21,23 +22,16 @@ pub fn identity(
     program: Option<Program>,
     preserve_fds: u32,
 ) -> Result<()> {
-    refuse_unsupported(process)?;
+    let sets = capabilities(plan, process, host)?;
     let (setup, start) = (&mut plan.setup, &mut plan.start);
     for limit in &process.rlimits {
         setup.push(Step::Limit(rlimit(&limit.kind, limit.soft, limit.hard)?));
     }
-    if let Some(priority) = &process.io_priority {
-        setup.push(io_priority(priority)?);
-    }
+    setup.extend(scheduling::of(process)?.into_iter().map(Step::Scheduling));
     if !process.terminal {
         setup.push(Step::OwnStdio(process.user.uid));
     }
     setup.extend(security_labels(process, host)?);
-    let capabilities = process.capabilities.clone().unwrap_or_default();
-    let (sets, unknown) = caps::parse(&capabilities);
-    if !unknown.is_empty() {
-        plan.warnings.push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
-    }
     setup.push(Step::BoundingSet(sets.bounding));
     // Before the user is changed: a directory that only root may enter is still a fine place to start in.
     setup.push(Step::WorkingDirectory(PathBuf::from(&process.cwd)));
@@ -64,18 +58,83 @@ pub fn identity(
     Ok(())
 }
 
-/// Plans a process that is added to a running container; joining it is the caller's.
+/// The five sets, and in `plan.warnings` what of them cannot be had, as under runc.
+fn capabilities(plan: &mut Plan, process: &Process, host: &Host) -> Result<Sets> {
+    let (sets, unknown) = caps::parse(&process.capabilities.clone().unwrap_or_default());
+    let mut warn = |what: &str, names: &str| plan.warnings.push(format!("{what}: {names}"));
+    if !unknown.is_empty() {
+        warn("ignoring unknown capabilities", &unknown.join(", "));
+    }
+    let beyond = sets.effective & !sets.permitted;
+    if beyond != 0 {
+        return Err(Error::new(format!(
+            "process.capabilities.effective: {}: not among the permitted ones",
+            caps::names(beyond)
+        )));
+    }
+    let lacking = sets.permitted & host.lacking;
+    if lacking != 0 {
+        warn("ignoring capabilities that the runtime itself does not have", &caps::names(lacking));
+    }
+    let idle = sets.ambient & !(sets.permitted & sets.inheritable);
+    if idle != 0 {
+        warn("ignoring ambient capabilities that are not permitted and inheritable", &caps::names(idle));
+    }
+    Ok(sets)
+}
+
+/// What of a container's `linux` settings also holds for processes that `exec` adds.
+pub(super) fn kept(
+    plan: &mut Plan,
+    persona: Option<&Personality>,
+    memory: Option<&MemoryPolicy>,
+) -> Result<()> {
+    plan.setup.extend(persona.map(personality).transpose()?.map(Step::Personality));
+    plan.setup.extend(memory.map(scheduling::memory_policy).transpose()?.map(Step::Scheduling));
+    Ok(())
+}
+
+/// The container that a process is added to.
+#[derive(Debug)]
+pub struct Joining<'a> {
+    /// Its id, after which its keyring is named.
+    pub id: &'a str,
+    /// The namespaces that it does not share with the runtime.
+    pub namespaces: u64,
+    /// Its shares of cache and memory bandwidth.
+    pub rdt: &'a rdt::Places,
+    /// From its spec.
+    pub personality: Option<&'a Personality>,
+    /// From its spec.
+    pub memory_policy: Option<&'a MemoryPolicy>,
+}
+
+/// Plans a process that is added to a running container.
 pub fn exec_process(
     process: &Process,
+    container: &Joining<'_>,
     host: &Host,
     program: Option<Program>,
     preserve_fds: u32,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
     plan.setup.push(Step::EnterGroups);
+    plan.setup.push(scheduling::last_affinity(process)?);
+    plan.setup.extend(Step::enter_rdt(container.rdt));
     plan.setup.extend(process.oom_score_adj.map(Step::OomScore));
-    plan.setup.push(Step::JoinContainer);
-    plan.setup.push(Step::NewSession { keyring: true });
+    let user = container.namespaces & namespace_bit("user");
+    // Root of the host has power over all of them until it enters the user namespace, a user only then.
+    plan.through_proxy = host.unprivileged && user != 0;
+    let others = container.namespaces & !user;
+    let user = if plan.through_proxy { 0 } else { user };
+    if host.unprivileged {
+        plan.setup.push(Step::HideMemory);
+    }
+    plan.setup.push(Step::JoinContainer { others, user });
+    if container.namespaces & namespace_bit("user") != 0 {
+        plan.setup.push(Step::BecomeRoot);
+    }
+    plan.setup.push(Step::NewSession { keyring: Some(container.id.to_owned()) });
     if process.terminal {
         plan.setup.push(Step::OpenTerminal {
             size: process.console_size,
@@ -83,19 +142,10 @@ pub fn exec_process(
             console: false,
         });
     }
-    identity(&mut plan, process, host, program, preserve_fds)?;
+    kept(&mut plan, container.personality, container.memory_policy)?;
+    let lacking = if container.namespaces & namespace_bit("user") == 0 { host.lacking } else { 0 };
+    identity(&mut plan, process, &Host { lacking, ..host.clone() }, program, preserve_fds)?;
     Ok(plan)
-}
-
-fn refuse_unsupported(process: &Process) -> Result<()> {
-    let unsupported = [
-        ("process.scheduler", process.scheduler.is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity.is_some()),
-    ];
-    match unsupported.iter().find(|(_, present)| *present) {
-        Some((name, _)) => Err(Error::new(format!("{name}: not supported"))),
-        None => Ok(()),
-    }
 }
 
 /// Names of `RLIMIT_*` in rustix' words.
@@ -131,19 +181,6 @@ fn rlimit(name: &str, soft: u64, hard: u64) -> Result<Limit> {
     Ok(Limit { name, resource: *resource, soft, hard })
 }
 
-fn io_priority(wanted: &IoPriority) -> Result<Step> {
-    let class = ["IOPRIO_CLASS_NONE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"]
-        .iter()
-        .position(|name| *name == wanted.class);
-    match (class, u16::try_from(wanted.priority)) {
-        (Some(class), Ok(level @ 0..=7)) => Ok(Step::IoPriority(class as u8, level)),
-        _ => Err(Error::new(format!(
-            "process.ioPriority: {} {} is no class with a priority of 0 to 7",
-            wanted.class, wanted.priority
-        ))),
-    }
-}
-
 fn security_labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
     let wanted = [
         ("apparmor", &process.apparmor_profile, "apparmor/exec"),
@@ -166,11 +203,12 @@ fn security_labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
 }
 
 /// `PER_LINUX` and `PER_LINUX32`.
-pub(super) fn personality(wanted: &Personality) -> Result<u64> {
+fn personality(wanted: &Personality) -> Result<u64> {
     match (wanted.domain.as_str(), wanted.flags.is_empty()) {
         ("LINUX", true) => Ok(0),
         ("LINUX32", true) => Ok(8),
         (domain, true) => Err(Error::new(format!("linux.personality: domain {domain:?} is not known"))),
-        (_, false) => Err(Error::new("linux.personality.flags: not supported")),
+        // The spec: "currently no flag values are supported".
+        (_, false) => Err(Error::new("linux.personality.flags: the runtime spec knows none")),
     }
 }

@@ -5,7 +5,10 @@ use std::fs;
 use oci::{IdMapping, spec::Spec};
 
 use super::fault;
-use crate::error::{During, Result};
+use crate::{
+    error::{During, Result},
+    idmaps,
+};
 
 /// Lines that the kernel takes (Linux 4.15).
 const LINES: usize = 340;
@@ -14,6 +17,11 @@ const LINES: usize = 340;
 pub(super) fn check(path: &str, map: &[IdMapping]) -> Result<()> {
     if map.len() > LINES {
         return Err(fault(path, format!("{} lines; the kernel takes {LINES}", map.len())));
+    }
+    // One write is all that it takes, and of that less than a page (user_namespaces(7)).
+    let (length, page) = (idmaps::text(map).len(), rustix::param::page_size());
+    if length >= page {
+        return Err(fault(path, format!("{length} bytes as text; the kernel takes less than {page}")));
     }
     for (index, line) in map.iter().enumerate() {
         let at = format!("{path}[{index}]");
@@ -49,19 +57,16 @@ fn overlap(path: &str, name: &str, map: &[IdMapping], first: impl Fn(&IdMapping)
 /// Who the process is to be must be somebody there, as must root, as whom the container is set up.
 pub(super) fn check_users(spec: &Spec, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     let user = spec.process.as_ref().map(|process| process.user.clone()).unwrap_or_default();
-    let mapped = |map: &[IdMapping], id: u32| {
-        map.iter().any(|line| id.checked_sub(line.container).is_some_and(|offset| offset < line.size))
-    };
     let wanted = [
         ("linux.uidMappings", uids, 0),
         ("linux.gidMappings", gids, 0),
         ("process.user.uid", uids, user.uid),
         ("process.user.gid", gids, user.gid),
     ];
-    if let Some((path, _, id)) = wanted.into_iter().find(|(_, map, id)| !mapped(map, *id)) {
+    if let Some((path, _, id)) = wanted.into_iter().find(|(_, map, id)| !idmaps::holds(map, *id)) {
         return Err(fault(path, format!("id {id} of the container is not mapped")));
     }
-    match user.additional_gids.iter().position(|gid| !mapped(gids, *gid)) {
+    match user.additional_gids.iter().position(|gid| !idmaps::holds(gids, *gid)) {
         Some(index) => Err(fault(format!("process.user.additionalGids[{index}]"), "is not mapped")),
         None => Ok(()),
     }
@@ -143,15 +148,15 @@ fn subordinate(file: &str, uid: u32) -> Vec<Range> {
     lines.collect()
 }
 
-/// Both maps of the container's new user namespace, or of none.
-pub(super) fn check_maps(spec: &Spec, creates: bool) -> Result<()> {
+/// Both maps of the container's new user namespace, or of none; containerd describes a joined one by them as well.
+pub(super) fn check_maps(spec: &Spec, creates: bool, has: bool) -> Result<()> {
     let linux = spec.linux.clone().unwrap_or_default();
     let maps = [("linux.uidMappings", &linux.uid_mappings), ("linux.gidMappings", &linux.gid_mappings)];
     for (path, map) in maps {
         match (creates, map.is_empty()) {
             (true, true) => return Err(fault(path, "is missing: a new user namespace needs both maps")),
-            (false, false) => {
-                return Err(fault(path, "needs a new user namespace (one without path) in linux.namespaces"));
+            (false, false) if !has => {
+                return Err(fault(path, "needs a user namespace in linux.namespaces"));
             }
             _ => check(path, map)?,
         }

@@ -41,7 +41,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux) -> Result<()> {
     }
     crate::netdev::check(&linux.net_devices)?;
     check_offsets(linux, creates(NamespaceKind::Time))?;
-    ids::check_maps(spec, creates(NamespaceKind::User))?;
+    ids::check_maps(spec, creates(NamespaceKind::User), has(NamespaceKind::User))?;
     for (key, value) in &linux.sysctl {
         check_sysctl(key, value, &has).map_err(|why| fault(place::member("linux.sysctl", key), why))?;
     }

@@ -57,10 +57,11 @@ pub(super) fn make(root: &Root, device: &Device) -> Result<()> {
         // node can be had, it will do.
         Err(Errno::PERM) if bind(root, device).is_ok() => return Ok(()),
         Err(error) => {
-            let error = Error::refused(what(), &error.into());
-            return Err(
-                error.hint_on(Errno::PERM, "making nodes needs CAP_MKNOD and the devices cgroup's leave")
-            );
+            // Root of a user namespace around us may not make nodes, but show those that there are.
+            let shown = if error == Errno::PERM { bind(root, device).is_ok() } else { false };
+            let needs = "making nodes needs CAP_MKNOD and the devices cgroup's leave";
+            let error = || Error::refused(what(), &error.into()).hint_on(Errno::PERM, needs);
+            return if shown { Ok(()) } else { Err(error()) };
         }
     }
     chmodat(&parent, name, permissions, AtFlags::empty()).during(what)?;

@@ -11,22 +11,42 @@ use rustix::{
     },
 };
 
-use super::Limit;
+use super::{Limit, Step};
 use crate::{
     caps::{self, Sets},
     error::{During, Error, Result},
 };
 
+/// Raises the hard limits that `steps` will need, while this process has the power for it: the kernel asks for
+/// `CAP_SYS_RESOURCE` on the host, which nobody in a user namespace has. Children inherit them.
+pub(crate) fn raise_limits(steps: &[Step]) -> Result<()> {
+    let limits = steps.iter().filter_map(|step| match step {
+        Step::Limit(limit) => Some(limit),
+        _ => None,
+    });
+    for limit in limits {
+        let Rlimit { current, maximum } = getrlimit(limit.resource);
+        if maximum.is_some_and(|maximum| limit.hard > maximum) {
+            raise(limit, current, maximum)?;
+        }
+    }
+    Ok(())
+}
+
+fn raise(limit: &Limit, current: Option<u64>, maximum: Option<u64>) -> Result<()> {
+    let wanted = Rlimit { current, maximum: (limit.hard != u64::MAX).then_some(limit.hard) };
+    setrlimit(limit.resource, wanted).map_err(|error| {
+        let now = maximum.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
+        let hint = format!("raising the hard limit from {now} to {} needs CAP_SYS_RESOURCE", limit.hard);
+        Error::refused(format!("set {}", limit.name), &error.into()).hint_on(Errno::PERM, hint)
+    })
+}
+
 /// Sets a resource limit.
 pub(super) fn limit(limit: &Limit) -> Result<()> {
     let bound = |value: u64| (value != u64::MAX).then_some(value);
     let wanted = Rlimit { current: bound(limit.soft), maximum: bound(limit.hard) };
-    setrlimit(limit.resource, wanted).map_err(|error| {
-        let now = getrlimit(limit.resource).maximum;
-        let now = now.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
-        let hint = format!("raising the hard limit from {now} to {} needs CAP_SYS_RESOURCE", limit.hard);
-        Error::refused(format!("set {}", limit.name), &error.into()).hint_on(Errno::PERM, hint)
-    })
+    setrlimit(limit.resource, wanted).during(|| format!("set {}", limit.name))
 }
 
 /// Lets the program's user open its own standard streams again, as `/dev/stdout` for example.
@@ -75,7 +95,10 @@ pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32], mask: u32) -> Resu
     // Always, also when there are none: the caller's groups must not leak in (CVE-2022-36109).
     match set_thread_groups(&groups) {
         Err(Errno::PERM) if groups.is_empty() => {} // A user namespace that denies setgroups has none to leak.
-        other => other.during(|| "set additional groups")?,
+        other => other.map_err(|error| {
+            let denied = "setgroups(2) is denied in a user namespace with a group map of one's own id alone";
+            Error::refused("set additional groups", &error.into()).hint_on(Errno::PERM, denied)
+        })?,
     }
     let unmapped = "the id is not mapped in the user namespace";
     let refused =

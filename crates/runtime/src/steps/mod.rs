@@ -7,10 +7,13 @@ mod identity;
 mod mounting;
 mod program;
 mod root;
+mod scheduling;
 mod terminal;
 mod world;
 
+pub(crate) use identity::raise_limits;
 pub(crate) use mounting::{change, copy_path};
+pub use scheduling::Scheduling;
 pub(crate) use world::join;
 
 use std::{
@@ -27,6 +30,7 @@ use rustix::process::Resource;
 use sys::Root;
 
 use crate::{
+    birth,
     caps::{self, Sets},
     cgroup::{Place, Places},
     channel::Channel,
@@ -34,6 +38,7 @@ use crate::{
     hooks,
     options::Options,
     plan::Join,
+    rdt,
     record::{Describe, Description},
     seccomp::Program,
 };
@@ -94,13 +99,16 @@ pub struct Limit {
 #[allow(missing_docs)] // Each is told by its description below.
 pub enum Step {
     EnterGroups,
+    EnterRdt(Vec<PathBuf>),
     OomScore(i32),
     Join(Join),
-    JoinContainer,
+    JoinContainer { others: u64, user: u64 },
+    NewTimeNamespace(String),
     AwaitIdMaps,
+    HideMemory,
     BecomeRoot,
     NewCgroupNamespace,
-    NewSession { keyring: bool },
+    NewSession { keyring: Option<String> },
     LoopbackUp,
     Hostname(String),
     Domainname(String),
@@ -127,7 +135,7 @@ pub enum Step {
     ReadonlyRoot,
     Personality(u64),
     Limit(Limit),
-    IoPriority(u8, u16),
+    Scheduling(Scheduling),
     OwnStdio(u32),
     SecurityLabel { file: &'static str, value: String },
     BoundingSet(u64),
@@ -185,13 +193,22 @@ impl Describe for Step {
         let new = |what: String| Description::new(what);
         match self {
             Step::EnterGroups => new("enter cgroups".into()),
+            Step::EnterRdt(groups) => new("enter resctrl groups".into()).with("count", groups.len()),
             Step::OomScore(value) => new("set oom_score_adj".into()).with("value", value),
             Step::Join(join) => new(format!("join namespace {}", join.name)).with("path", shown(&join.path)),
-            Step::JoinContainer => new("join the container's namespaces".into()),
+            Step::JoinContainer { others, user } => {
+                new("join the container's namespaces".into()).with("which", birth::names(others | user))
+            }
+            Step::NewTimeNamespace(offsets) => {
+                new("create namespace time".into()).with("offsets", offsets.trim().replace('\n', ", "))
+            }
+            Step::HideMemory => new("hide memory from other processes".into()),
             Step::AwaitIdMaps => new("await id maps".into()),
             Step::BecomeRoot => new("become root of the user namespace".into()),
             Step::NewCgroupNamespace => new("create namespace cgroup".into()),
-            Step::NewSession { keyring } => new("create session".into()).with("keyring", keyring),
+            Step::NewSession { keyring } => {
+                new("create session".into()).with("keyring", keyring.as_deref().unwrap_or_default())
+            }
             Step::LoopbackUp => new("bring up lo".into()),
             Step::Hostname(name) => new(format!("set hostname {name}")),
             Step::Domainname(name) => new(format!("set domainname {name}")),
@@ -259,7 +276,7 @@ impl Step {
             Step::Limit(limit) => {
                 new(format!("set {}", limit.name)).with("soft", limit.soft).with("hard", limit.hard)
             }
-            Step::IoPriority(class, level) => new(format!("set I/O priority class {class} level {level}")),
+            Step::Scheduling(setting) => setting.describe(),
             Step::OwnStdio(uid) => new(format!("give standard streams to uid {uid}")),
             Step::SecurityLabel { value, .. } => new(format!("set security label {value}")),
             Step::BoundingSet(bits) => new("limit capabilities".into()).with("bounding", caps::names(*bits)),
@@ -284,19 +301,27 @@ impl Step {
         }
     }
 
+    /// Of a container that has any.
+    pub(crate) fn enter_rdt(places: &rdt::Places) -> Option<Self> {
+        (!places.groups.is_empty()).then(|| Self::EnterRdt(places.groups.clone()))
+    }
+
     /// Does it.
     pub fn run(&self, child: &mut Child<'_>) -> Result<()> {
         match self {
             Step::EnterGroups => child.groups.enter(),
+            Step::EnterRdt(groups) => rdt::enter(groups),
             Step::Join(join) => world::join(join),
-            Step::JoinContainer => world::join_container(child),
+            Step::JoinContainer { others, user } => world::join_container(child, *others, *user),
+            Step::NewTimeNamespace(offsets) => world::new_time_namespace(offsets),
+            Step::HideMemory => world::hide_memory(),
             Step::AwaitIdMaps => child.channel.ask("id-maps"),
             Step::AwaitNetDevices => child.channel.ask("network devices"),
             Step::AwaitHooks => child.channel.ask("hooks"),
             Step::BecomeRoot => world::become_root(),
             Step::NewCgroupNamespace => sys::process::unshare(crate::plan::namespace_bit("cgroup"))
                 .during(|| "create namespace cgroup"),
-            Step::NewSession { keyring } => world::new_session(*keyring),
+            Step::NewSession { keyring } => world::new_session(keyring.as_deref()),
             Step::LoopbackUp => sys::process::bring_up_loopback().during(|| "bring up lo"),
             Step::Hostname(name) => {
                 rustix::system::sethostname(name.as_bytes()).during(|| format!("set hostname {name:?}"))
@@ -317,7 +342,7 @@ impl Step {
             Step::DeviceLinks => devices::links(child.root()?),
             Step::RootPropagation(_, kind, recursive) => root::propagate(*kind, *recursive),
             Step::OpenTerminal { size, uid, console } => terminal::open(child, *size, *uid, *console),
-            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &child.state),
+            Step::Hooks { kind, hooks } => hooks::run(kind, hooks, &hooks::state_for(kind, &child.state)),
             Step::ReadonlyPath(path) => hiding::readonly_path(child.root()?, path),
             Step::MaskPath { path, label } => hiding::mask(child, path, label.as_deref()),
             Step::MakeDirectory(path) => root::make_directory(child.root()?, path),
@@ -334,9 +359,7 @@ impl Step {
             Step::Sysctl { key, value } => world::sysctl(child, key, value),
             Step::Personality(value) => sys::process::personality(*value).during(|| "set personality"),
             Step::Limit(limit) => identity::limit(limit),
-            Step::IoPriority(class, level) => {
-                sys::process::set_io_priority(*class, *level).during(|| "set I/O priority")
-            }
+            Step::Scheduling(setting) => setting.run(),
             Step::OwnStdio(uid) => identity::own_stdio(*uid),
             Step::SecurityLabel { file, value } => world::security_label(child, file, value),
             Step::BoundingSet(bits) => identity::bounding_set(*bits),

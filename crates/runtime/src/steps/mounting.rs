@@ -225,8 +225,10 @@ fn hosts_own(kind: &str, options: &Options) -> Result<Option<OwnedFd>> {
     if fstatfs(&tree).during(what)?.f_type as u64 != *magic {
         return Ok(None);
     }
-    // All of it: what is mounted below must not be more open than what was asked for.
-    change(&tree, true, Change { set: options.mount.set, clear: 0 }, 0).during(what)?;
+    // All of it: what is mounted below must not be more open than what was asked for; and what is not the container's
+    // own it may look at only.
+    let readonly = if kind == "sysfs" { attr::RDONLY } else { 0 };
+    change(&tree, true, Change { set: options.mount.set | readonly, clear: 0 }, 0).during(what)?;
     Ok(Some(tree))
 }
 
@@ -395,4 +397,15 @@ pub(super) fn write_proc(child: &mut Child<'_>, path: &str, value: &str) -> Resu
     let strict = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     let file = openat2(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), strict).during(what)?;
     rustix::io::write(file, value.as_bytes()).during(what).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::layers;
+
+    #[test]
+    fn a_list_of_layers_is_split_as_overlayfs_splits_it() {
+        assert_eq!(layers("/a:/b\\:c:/d\\\\e"), ["/a", "/b:c", "/d\\e"]);
+        assert_eq!(layers(""), [""]);
+    }
 }

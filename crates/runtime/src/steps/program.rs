@@ -1,6 +1,7 @@
 //! The program: where it is, where it starts, and becoming it. Messages are worded as Docker's clients read them.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     path::{Path, PathBuf},
 };
@@ -83,7 +84,7 @@ fn c_string(text: &str) -> Result<CString> {
 /// Becomes the program.
 pub(super) fn exec(child: &mut Child<'_>, args: &[String], env: &[String]) -> Result<()> {
     let all = |list: &[String]| list.iter().map(|text| c_string(text)).collect::<Result<Vec<_>>>();
-    let (args, mut env) = (all(args)?, all(env)?);
+    let (args, mut env) = (all(args)?, all(&last_of_each(env))?);
     if !env.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
         env.push(c_string(&format!("HOME={}", home()))?);
     }
@@ -95,6 +96,15 @@ pub(super) fn exec(child: &mut Child<'_>, args: &[String], env: &[String]) -> Re
     Err(sentence(format!("exec {shown}"), Errno::from_raw_os_error(code)))
 }
 
+/// Without what a later entry of the same name overrides; programs differ in which of two they take.
+fn last_of_each(env: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<String> = env.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
+}
+
 /// The user's home by the container's own `/etc/passwd`, as runc sets it when the environment has none.
 fn home() -> String {
     let find = || -> Option<String> {
@@ -103,7 +113,7 @@ fn home() -> String {
         let passwd = root.read_regular(Path::new("/etc/passwd"), 1 << 20).ok()?;
         let passwd = String::from_utf8_lossy(&passwd);
         let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
-        let home = line.split(':').nth(5).filter(|home| !home.is_empty())?;
+        let home = line.split(':').nth(5).filter(|home| !home.is_empty() && !home.contains('\0'))?;
         Some(home.to_owned())
     };
     find().unwrap_or_else(|| "/".to_owned())

@@ -3,12 +3,14 @@
 use rustix::{
     fs::{Gid, Mode, OFlags, Uid, open},
     io::Errno,
+    process::{DumpableBehavior, set_dumpable_behavior},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
-use std::os::fd::AsFd;
+use std::{ffi::CString, os::fd::AsFd, path::Path};
 
 use super::{Child, mounting};
 use crate::{
+    birth,
     error::{During, Error, Result},
     plan::{Join, namespace_bit},
 };
@@ -22,15 +24,31 @@ pub(crate) fn join(join: &Join) -> Result<()> {
     })
 }
 
-/// Joins a running container: all its namespaces by one call on its pidfd, so that they belong together.
-pub(super) fn join_container(child: &mut Child<'_>) -> Result<()> {
-    let (pidfd, kinds) =
+/// Joins a running container by its pidfd, so that all its namespaces belong together.
+pub(super) fn join_container(child: &mut Child<'_>, others: u64, user: u64) -> Result<()> {
+    let (pidfd, _) =
         child.container.as_ref().ok_or_else(|| Error::new("join the container: no container"))?;
-    sys::process::setns(pidfd.as_fd(), *kinds).during(|| "join the container's namespaces")?;
-    if kinds & namespace_bit("user") != 0 {
-        become_root()?;
+    for kinds in [others, user].into_iter().filter(|kinds| *kinds != 0) {
+        sys::process::setns(pidfd.as_fd(), kinds).during(|| "join the container's namespaces")?;
     }
     rustix::process::chdir("/").during(|| "change directory to /")
+}
+
+/// Makes a time namespace with these offsets and enters it at once.
+pub(super) fn new_time_namespace(offsets: &str) -> Result<()> {
+    let time = namespace_bit("time");
+    sys::process::unshare(time).during(|| "create namespace time")?;
+    birth::write_time_offsets(offsets)?;
+    let made = Path::new("/proc/self/ns/time_for_children");
+    let made = open(made, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    sys::process::setns(made.during(|| "open the new time namespace")?.as_fd(), time)
+        .during(|| "enter the new time namespace")
+}
+
+/// From here on others who share a namespace with this process may not look into it (CVE-2016-9962). An ordinary user's
+/// process is hidden no sooner, because what is hidden is root's: its id maps and its `oom_score_adj`.
+pub(super) fn hide_memory() -> Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).during(|| "hide memory")
 }
 
 /// Takes on the ids of a user namespace's root.
@@ -43,20 +61,21 @@ pub(super) fn become_root() -> Result<()> {
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during(|| "become uid 0 of the user namespace")
 }
 
-/// A session of its own, and a keyring that shares no key with the host's.
-pub(super) fn new_session(keyring: bool) -> Result<()> {
+/// A session of its own, and a keyring that shares no key with the host's; named as runc names it, so that what `exec`
+/// adds has it too.
+pub(super) fn new_session(container: Option<&str>) -> Result<()> {
     rustix::process::setsid().during(|| "create session")?;
-    if keyring {
-        match sys::process::new_session_keyring() {
-            // A kernel without keys, or out of quota for them: nothing is shared then either, or no key is kept.
-            Err(error) if error.raw_os_error() != Some(Errno::NOSYS.raw_os_error()) => {
-                return Err(Error::refused("create session keyring", &error)
-                    .hint_on(Errno::DQUOT, "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring"));
-            }
-            _ => {}
+    let Some(name) = container.and_then(|id| CString::new(format!("_ses.{id}")).ok()) else {
+        return Ok(());
+    };
+    sys::process::join_session_keyring(&name).or_else(|error| {
+        // A kernel without keys shares none.
+        if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) {
+            return Ok(());
         }
-    }
-    Ok(())
+        let full = "see /proc/sys/kernel/keys/maxkeys, or use --no-new-keyring";
+        Err(Error::refused("join session keyring", &error).hint_on(Errno::DQUOT, full))
+    })
 }
 
 /// How readily the kernel ends the program when memory runs out. In the host's procfs, before anything is joined.

@@ -39,6 +39,12 @@ pub struct Bundle {
     directory: tempfile::TempDir,
     pub id: String,
     pub spec: Value,
+    /// Runs the runtime where only cgroup v2 is to be seen, also on a hybrid host.
+    pub only_v2: bool,
+    /// Words that the runtime is called through, as `nsenter …`.
+    pub through: Vec<String>,
+    /// More of its global flags.
+    pub global: Vec<String>,
 }
 
 /// What a finished call said.
@@ -74,7 +80,7 @@ impl Bundle {
         }
         let id = format!("knarr-test-{}-{number}", std::process::id());
         let spec = spec(&id, args);
-        Self { directory, id, spec }
+        Self { directory, id, spec, only_v2: false, through: Vec::new(), global: Vec::new() }
     }
 
     /// A shell script.
@@ -90,19 +96,34 @@ impl Bundle {
         self.path().join("rootfs")
     }
 
-    /// Where this container's group is in a v1 hierarchy.
+    /// Where this container's group is: in the v1 hierarchy of `controller`, or on v2 the only one.
     pub fn group(&self, controller: &str) -> PathBuf {
-        Path::new("/sys/fs/cgroup").join(controller).join("knarr").join(&self.id)
+        hierarchy(controller).join("knarr").join(&self.id)
     }
 
-    fn write(&self) {
+    pub fn write(&self) {
         fs::write(self.path().join("config.json"), self.spec.to_string()).unwrap();
     }
 
     /// The runtime with its global flags.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(runtime());
-        command.arg("--root").arg(self.path().join("state")).args(words).stdin(Stdio::null());
+        let mut command = if self.only_v2 && Path::new("/sys/fs/cgroup/unified").exists() {
+            let mut view = Command::new("unshare");
+            view.args(["--mount", "--propagation", "private", "sh", "-c", ONLY_V2, "sh"]).arg(runtime());
+            view
+        } else if let Some((first, rest)) = self.through.split_first() {
+            let mut through = Command::new(first);
+            through.args(rest).arg(runtime());
+            through
+        } else {
+            Command::new(runtime())
+        };
+        command
+            .args(&self.global)
+            .arg("--root")
+            .arg(self.path().join("state"))
+            .args(words)
+            .stdin(Stdio::null());
         command
     }
 
@@ -199,8 +220,24 @@ impl Drop for Bundle {
     }
 }
 
-/// Names under `/sys/fs/cgroup`.
+const ONLY_V2: &str = "mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup && exec \"$@\"";
+
+/// Whether this host has cgroup v2 and nothing else.
+pub fn is_pure_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Where the hierarchy of a controller is mounted; `unified` is v2's.
+pub fn hierarchy(controller: &str) -> PathBuf {
+    let top = Path::new("/sys/fs/cgroup");
+    if is_pure_v2() { top.to_owned() } else { top.join(controller) }
+}
+
+/// Names under `/sys/fs/cgroup`; on v2 one that stands for all.
 pub fn hierarchies() -> Vec<String> {
+    if is_pure_v2() {
+        return vec!["unified".to_owned()];
+    }
     let entries = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

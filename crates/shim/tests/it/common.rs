@@ -314,7 +314,8 @@ fn spec(id: &str, script: &str) -> spec::Spec {
 
 /// The cgroups of `id` that exist.
 pub(crate) fn cgroups(id: &str) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
-    let below = hierarchies.map(|hierarchy| hierarchy.unwrap().path().join("knarr").join(id));
-    below.filter(|path| path.exists()).collect()
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().map(|hierarchy| hierarchy.unwrap().path());
+    // On a host without version 1 that directory is itself the only one.
+    let all = hierarchies.chain(["/sys/fs/cgroup".into()]);
+    all.map(|hierarchy| hierarchy.join("knarr").join(id)).filter(|path| path.exists()).collect()
 }

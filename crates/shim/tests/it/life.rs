@@ -220,14 +220,15 @@ fn shared_mounts_of_the_host_stay_shared_and_get_nothing() {
         ..Mount::default()
     });
     let script = format!(
-        "mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
+        "mount --make-rshared / && mount -t tmpfs none {run} && mkdir {run}/rootfs && cp {dir}/*.json {run} && exec 3<&0 && \
          {{ {shim} {run} <&3 & }} && exec 3<&- && wait",
         run = run.display(),
         dir = bundle.path().display(),
         shim = crate::common::SHIM
     );
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "shared", "/bin/sh", "-c", &script]);
+    // Private first: mounts that are shared already would be so with this machine's.
+    unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script]);
     let mut shim = bundle.shim_by(&mut unshare);
     let Reply::State(state) = shim.first.reply().unwrap() else { panic!("not created") };
 
