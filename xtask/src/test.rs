@@ -37,6 +37,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
     ("openssl", "makes authorities and certificates, good and bad ones"),
+    ("libseccomp-dev", "builds youki, to be measured against"),
+    ("musl-tools", "compiles the C program that is the benchmark's floor"),
     ("nftables", "reads the packet rules that we made"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("procps", "the table of ps, which the runtime shows"),

@@ -10,6 +10,7 @@ use oci::Digest;
 
 use crate::{
     Error, Layer, Shared,
+    ahead::Ahead,
     blobs::{Hasher, StagedFile},
     compression::{Compression, Decoder},
 };
@@ -19,14 +20,10 @@ const BUFFER: usize = 128 << 10;
 pub(crate) fn open(shared: &Arc<Shared>, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
     let blobs = &shared.blobs;
     let file = blobs.open_blob(&layer.blob)?;
-    let source = Decoder::new(file).map_err(Error::io("read", &blobs.path(&layer.blob)))?;
-    Ok(Box::new(Verified {
-        source,
-        hasher: Some(Hasher::default()),
-        expected: layer.diff_id.clone(),
-        size: 0,
-        shared: shared.clone(),
-    }))
+    let content = verified(file, &layer.diff_id, shared);
+    let content = content.map_err(Error::io("read", &blobs.path(&layer.blob)))?;
+    let ahead = Ahead::new(content).map_err(Error::io("start reading", &blobs.path(&layer.blob)))?;
+    Ok(Box::new(ahead))
 }
 
 /// Bytes of the uncompressed archive; read through once, if nobody has before.
@@ -43,17 +40,12 @@ pub(crate) fn plain_size(shared: &Arc<Shared>, layer: &Layer) -> Result<u64, Err
 
 /// The uncompressed content of a layer that comes as `source`; fails at its end if it is not `expected`.
 pub(crate) fn verified<R: Read + Send + 'static>(
-    shared: &Arc<Shared>,
     source: R,
     expected: &Digest,
+    shared: &Arc<Shared>,
 ) -> io::Result<impl Read + Send + use<R>> {
-    Ok(Verified {
-        source: Decoder::new(source)?,
-        hasher: Some(Hasher::default()),
-        expected: expected.clone(),
-        size: 0,
-        shared: shared.clone(),
-    })
+    let (source, shared) = (Decoder::new(source)?, shared.clone());
+    Ok(Verified { source, hasher: Some(Hasher::default()), expected: expected.clone(), size: 0, shared })
 }
 
 /// Fails at its end, and again after it, if what was read is not what was expected.

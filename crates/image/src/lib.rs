@@ -3,6 +3,7 @@
 //! Everything read here comes from outside and is hostile until its digest and shape are checked (rules R10, R12,
 //! R13). A blob is visible only under its digest and only when whole; a name is given last.
 
+mod ahead;
 mod archive_file;
 mod blobs;
 mod catalog;

@@ -128,7 +128,7 @@ pub(crate) fn pull(
 }
 
 /// The image that has the name already, and is what the registry has under it.
-fn known(shared: &Shared, name: &Reference, digest: &Digest, how: &Pull) -> Option<Image> {
+fn known(shared: &Arc<Shared>, name: &Reference, digest: &Digest, how: &Pull) -> Option<Image> {
     let catalog = shared.catalog();
     let image = catalog.by_name(&name.with_digest(digest.clone()))?;
     let named = name.tag().is_none_or(|_| catalog.by_name(name).is_some_and(|other| other.id == image.id));
@@ -312,11 +312,10 @@ impl One<'_> {
     fn download(&self, download: &Download<'_>, mut tell: impl FnMut(Step) + Send) -> Result<(), Error> {
         let (compressed, blob) = stream();
         let (plain, mut tar) = stream();
-        let diff_id = &self.layer.diff_id;
+        let (diff_id, shared) = (&self.layer.diff_id, self.shared);
         let (fetched, unpacked) = thread::scope(|scope| {
             let fetching = scope.spawn(|| download.run(compressed, &mut tell));
-            let decompressing =
-                scope.spawn(move || ahead(layer::verified(self.shared, blob, diff_id)?, plain));
+            let decompressing = scope.spawn(move || ahead(layer::verified(blob, diff_id, shared)?, plain));
             let unpacked = if self.unpack.has(self.chain) {
                 // Only to see that it is what it is called.
                 io::copy(&mut tar, &mut io::sink()).map(drop).map_err(|e| Error::Unpack(e.into()))

@@ -33,7 +33,7 @@ pub fn for_container(spec: &Spec, rootless: Option<bool>) -> Result<Host> {
         host.resctrl = rdt::mounted()?;
     }
     let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    // One that is asked for by name is tried, and told of when it may not be made.
+    // As under runc: a group that is asked for by name must be made, or the error be told.
     if host.rootless && named.is_none_or(str::is_empty) {
         host.cgroups.retain(may_make_groups);
     }
