@@ -13,9 +13,9 @@ use crate::{
 /// Debian's packages that tests use, and for what.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
+    ("apache2-utils", "htpasswd: the passwords of a registry"),
     ("btrfs-progs", "makes file systems for the storage driver btrfs"),
     ("buildah", "makes and reads images, to hold ours against"),
-    ("apache2-utils", "htpasswd: the passwords of a registry"),
     ("binutils", "links an i386 program to be filtered"),
     ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -25,10 +25,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
+    ("docker-registry", "a registry to pull from and push to"),
     ("e2fsprogs", "makes files that cannot be changed, disks of guests, and file systems with project quota"),
     ("fuse-overlayfs", "the storage driver of that name"),
-    ("docker-registry", "a registry to pull from and push to"),
-    ("e2fsprogs", "makes files that cannot be changed"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     (
         "iproute2",

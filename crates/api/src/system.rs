@@ -132,6 +132,9 @@ wire! {
     /// A part.
     Component { name: String, version: String, details: Option<Pairs> }
 
+    /// `login`
+    LoggedIn { status: String, identity_token: String }
+
     /// `system df`
     DiskUsage {
         layers_size: i64,
@@ -147,9 +150,6 @@ wire! {
 
     /// `builder prune`
     BuildPrune { caches_deleted: Option<Vec<String>>, space_reclaimed: u64 }
-
-    /// `login`
-    LoggedIn { status: String, identity_token: String }
 
     /// `volume ls`
     Volumes { volumes: Option<Vec<serde_json::Value>>, warnings: Option<Vec<String>> }

@@ -112,7 +112,7 @@ impl Engine {
         for ImageUsage { image, .. } in images {
             let used =
                 self.list().iter().any(|container| container.config.image_id.as_ref() == Some(&image.id));
-            if used || !(named || image.names.is_empty()) || !which(&image) {
+            if used || !(named || image.names.iter().all(|name| name.tag().is_none())) || !which(&image) {
                 continue;
             }
             match self.remove_image(image.id.as_str(), image.names.len() > 1).await {

@@ -96,9 +96,9 @@ impl Catalog {
         self.tags.get(name).and_then(|id| self.by_id(id))
     }
 
-    /// All names in the repository of `name`, with their images.
+    /// All tags in the repository of `name`, with their images.
     pub(crate) fn in_repository(&self, name: &Reference) -> Vec<(Reference, Image)> {
-        let same = self.tags.iter().filter(|(tag, _)| tag.name() == name.name());
+        let same = self.tags.iter().filter(|(tag, _)| tag.tag().is_some() && tag.name() == name.name());
         same.filter_map(|(tag, id)| Some((tag.clone(), self.by_id(id)?))).collect()
     }
 

@@ -140,10 +140,10 @@ pub struct Images(Arc<Shared>);
 struct Shared {
     blobs: Blobs,
     catalog: Mutex<Catalog>,
-    /// Of uncompressed layers, as far as they were learned.
-    sizes: save::Sizes,
     /// Blobs on their way here.
     flights: Flights,
+    /// Of uncompressed layers, as far as they were learned.
+    sizes: save::Sizes,
 }
 
 impl Shared {
@@ -191,8 +191,8 @@ impl Images {
         let images = Self(Arc::new(Shared {
             blobs,
             catalog: Mutex::new(catalog),
-            sizes: save::Sizes::default(),
             flights: Flights::default(),
+            sizes: save::Sizes::default(),
         }));
         images.sweep()?;
         Ok(images)

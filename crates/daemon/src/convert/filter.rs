@@ -142,7 +142,9 @@ impl Images {
         let created = image::created(image);
         let named = |pattern: &str| image.names.iter().any(|name| is_called(name, pattern));
         self.filters.any("reference", named)
-            && self.filters.any("dangling", |value| boolean(value) == Some(image.names.is_empty()))
+            && self.filters.any("dangling", |value| {
+                boolean(value) == Some(image.names.iter().all(|name| name.tag().is_none()))
+            })
             && self.filters.labels("label", &image.config.config.labels)
             && self.before.is_none_or(|before| created < Some(before))
             && self.since.is_none_or(|since| created > Some(since))
