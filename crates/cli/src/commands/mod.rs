@@ -12,6 +12,8 @@ mod inspect;
 mod lifecycle;
 mod load;
 mod logs;
+mod network;
+mod port;
 mod ps;
 mod pull;
 mod rename;
@@ -66,6 +68,7 @@ verbs! {
         Kill(lifecycle::Kill),
         Logs(logs::Logs),
         Pause(lifecycle::Pause),
+        Port(port::Port),
         Rename(rename::Rename),
         Restart(lifecycle::Restart),
         #[command(alias = "remove")] Rm(rm::Rm),
@@ -102,6 +105,19 @@ verbs! {
         Inspect(inspect::InspectImage),
         #[command(alias = "list")] Ls(images::Images),
         #[command(alias = "remove")] Rm(rmi::Rmi),
+    }
+}
+
+verbs! {
+    /// Verbs of networks.
+    NetworkVerb {
+        Connect(network::connect::Connect),
+        Create(network::create::Create),
+        Disconnect(network::connect::Disconnect),
+        Inspect(inspect::InspectNetwork),
+        #[command(alias = "list")] Ls(network::ls::Ls),
+        Prune(network::rm::Prune),
+        #[command(alias = "remove")] Rm(network::rm::Rm),
     }
 }
 
@@ -156,6 +172,9 @@ pub(crate) enum Verb {
     /// Manage images
     #[command(subcommand)]
     Image(ImageGroup),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(NetworkVerb),
     /// Manage the engine
     #[command(subcommand)]
     System(SystemVerb),
@@ -169,6 +188,7 @@ impl Verb {
             Verb::ImageVerb(verb) | Verb::Image(ImageGroup::Verb(verb)) => verb.run(cx).await,
             Verb::SystemVerb(verb) | Verb::System(verb) => verb.run(cx).await,
             Verb::TopVerb(verb) => verb.run(cx).await,
+            Verb::Network(verb) => verb.run(cx).await,
             Verb::Container(ContainerGroup::Only(verb)) => verb.run(cx).await,
             Verb::Image(ImageGroup::Only(verb)) => verb.run(cx).await,
         }
