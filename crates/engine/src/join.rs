@@ -182,7 +182,7 @@ impl Engine {
             bridge: bridge.link.clone(),
             host_link: format!("veth{}", &id[..7]),
             link: link.to_owned(),
-            mac: Some(wish.mac.map_or_else(network::mac, Ok)?),
+            mac: Some(wish.mac.map_or_else(|| hardware(&addresses), Ok)?),
             addresses,
             gateways: if leaves && !bridge.internal { gateways.clone() } else { Vec::new() },
         };
@@ -390,6 +390,14 @@ impl Engine {
 fn raw(namespace: &Namespace) -> i32 {
     use std::os::fd::{AsFd, AsRawFd};
     namespace.as_fd().as_raw_fd()
+}
+
+fn hardware(addresses: &[IpNet]) -> Result<[u8; 6]> {
+    let v4 = addresses.iter().find_map(|net| match net {
+        IpNet::V4(net) => Some(net.addr()),
+        IpNet::V6(_) => None,
+    });
+    Ok(v4.map_or_else(network::mac, |address| Ok(network::mac_of(address)))?)
 }
 
 /// The network whose gateway is the way out: by priority, then one that leads out at all, then by name, as Docker's.
