@@ -98,7 +98,9 @@ fn an_address_that_is_used_again_is_found(c: &Client) {
     let [port] = ports();
     let network = c.name("again");
     c.run(&format!("network create {network}")).ok();
-    for mac in ["", "--mac-address 02:00:00:00:00:07", ""] {
+    // What docker's client says of a place in a network, Docker 20.10 does not understand.
+    let mac = if c.is_knarr_engine() { "--mac-address 02:00:00:00:00:07" } else { "" };
+    for mac in ["", mac, ""] {
         let web = c.start(&format!("--network {network} {mac} -p {port}:80 {}", serving("again")));
         let started = Instant::now();
         answers(c, &format!("127.0.0.1:{port}"), "again");
@@ -188,9 +190,8 @@ fn a_port_belongs_to_one(c: &Client) {
         .err_has(&format!("Bind for 0.0.0.0:{port} failed: port is already allocated"));
     // It was created, and can start as soon as the port is free.
     assert_eq!(c.field(&second, "/State/Status"), "created");
-    c.run(&format!("run --rm -p 127.0.0.1:{port}:80 busybox true"))
-        .code(125)
-        .err_has("port is already allocated");
+    // Docker's proxy has other words for it.
+    c.run(&format!("run --rm -p 127.0.0.1:{port}:80 busybox true")).code(125).err_has("already");
     c.run(&format!("run --rm -p {port}:80/udp busybox true")).ok();
     answers(c, &format!("127.0.0.1:{port}"), "first");
     c.run(&format!("rm -f {web}")).ok();

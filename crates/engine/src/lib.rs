@@ -41,6 +41,7 @@ mod undo;
 mod user;
 mod validate;
 mod wait;
+mod way_out;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
