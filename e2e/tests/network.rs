@@ -256,20 +256,27 @@ fn one_that_does_not_run_joins_at_its_start(c: &Client) {
 fn names_and_addresses_of_ones_own(c: &Client) {
     let (network, net) = (c.name("own"), subnet());
     c.run(&format!("network create --subnet {net}.0/24 {network}")).ok();
-    let flags =
-        format!("--network {network} --ip {net}.50 --mac-address 02:00:00:00:00:50 --network-alias fifty");
+    // What docker's client says of hardware addresses, Docker 20.10 does not understand.
+    let [flag, field] = if c.is_knarr_engine() {
+        ["--mac-address 02:00:00:00:00:50", ",mac-address=02:00:00:00:00:60"]
+    } else {
+        ["", ""]
+    };
+    let flags = format!("--network {network} --ip {net}.50 --network-alias fifty {flag}");
     let fifty = c.start(&format!("{flags} busybox sleep 1000"));
-    c.run(&format!("exec {fifty} cat /sys/class/net/eth0/address")).ok().out("02:00:00:00:00:50\n");
-    let long = format!("name={network},alias=sixty,ip={net}.60,mac-address=02:00:00:00:00:60");
+    let long = format!("name={network},alias=sixty,ip={net}.60{field}");
     let sixty = c.start(&format!("--network {long} busybox sleep 1000"));
-    c.run(&format!("exec {sixty} cat /sys/class/net/eth0/address")).ok().out("02:00:00:00:00:60\n");
+    for (container, number) in [(&fifty, 50), (&sixty, 60)].into_iter().filter(|_| c.is_knarr_engine()) {
+        let mac = format!("02:00:00:00:00:{number}\n");
+        c.run(&format!("exec {container} cat /sys/class/net/eth0/address")).ok().out(&mac);
+    }
     for (from, name, number) in [(&fifty, "sixty", 60), (&sixty, "fifty", 50)] {
         c.run(&format!("exec {from} nslookup {name}")).ok().out_has(&format!("Address: {net}.{number}"));
         assert!(pings(c, from, &format!("{net}.{number}")));
     }
     let run = |flags: &str| c.run(&format!("run --rm {flags} busybox true")).code(125);
     run(&format!("--network {network} --ip {net}.50")).err_has("Address already in use");
-    run(&format!("--network {network} --ip 10.200.0.1")).err_has("no configured subnet");
+    run(&format!("--network {network} --ip 10.200.0.1")).err_has("10.200.0.1");
     run(&format!("--ip {net}.51")).err_has("user specified IP address is supported");
     run("--network-alias x").err_has("only supported for user");
     run(&format!("--network {network} --mac-address 02:00")).err_has("not a valid mac address");
@@ -318,7 +325,10 @@ fn an_internal_network_leads_nowhere(c: &Client) {
     assert!(pings(c, &one, &address(c, &two, &inner)));
     c.run(&format!("exec {one} nslookup {two}")).ok();
     assert!(!pings(c, &one, &address(c, &outside, &outer)));
-    assert_eq!(way_out(c, &one), "");
+    if c.is_knarr_engine() {
+        // Docker 20.10 names a way out that leads nowhere.
+        assert_eq!(way_out(c, &one), "");
+    }
     c.run(&format!("network connect {outer} {one}")).ok();
     assert!(pings(c, &one, &address(c, &outside, &outer)));
     assert!(way_out(c, &one).contains("default via"));
@@ -327,13 +337,17 @@ fn an_internal_network_leads_nowhere(c: &Client) {
 }
 
 fn the_way_out_is_where_it_was_wished(c: &Client) {
+    if !c.is_knarr_engine() {
+        eprintln!("not tried: Docker 20.10 takes one network at most at the creation, and knows no priority");
+        return;
+    }
     let (a, b) = (c.name("a"), c.name("b"));
     let nets = [subnet(), subnet()];
     for (network, net) in [&a, &b].into_iter().zip(&nets) {
         c.run(&format!("network create --subnet {net}.0/24 {network}")).ok();
     }
     let way = |id: &str, net: &str| {
-        assert!(way_out(c, id).contains(&format!("via {net}.1 ")), "{}", way_out(c, id))
+        assert!(way_out(c, id).contains(&format!("via {net}.1 ")), "{}", way_out(c, id));
     };
     let plain = c.start(&format!("--network {b} --network {a} busybox sleep 1000"));
     way(&plain, &nets[0]);
@@ -363,6 +377,16 @@ fn ipv6(c: &Client) {
     c.run(&format!("exec {one} nslookup -type=aaaa {two}")).ok().out_has(&format!("{net}77"));
     c.run(&format!("exec {one} ip -6 route show default")).ok().out_has(&format!("via {net}1 "));
     c.run(&format!("rm -f {one} {two}")).ok();
+    if c.is_knarr_engine() {
+        // A prefix of the engine's own where none is given; Docker 20.10 wants one.
+        let chosen = c.name("chosen");
+        c.run(&format!("network create --ipv6 {chosen}")).ok();
+        let six = c.start(&format!("--network {chosen} busybox sleep 1000"));
+        let found = c.field(&six, &format!("/NetworkSettings/Networks/{chosen}/GlobalIPv6Address"));
+        assert!(found.as_str().is_some_and(|address| address.starts_with("fd")), "{found}");
+        c.run(&format!("rm -f {six}")).ok();
+        c.run(&format!("network rm {chosen}")).ok();
+    }
     let without = c.start("busybox sleep 1000");
     c.run(&format!("exec {without} ip -6 addr show dev eth0")).ok().out("");
     c.run(&format!("rm -f {without}")).ok();

@@ -22,6 +22,7 @@ each_client![
     a_port_belongs_to_one,
     a_port_of_loopback_is_not_others,
     containers_reach_published_ports,
+    ports_follow_the_container,
     mappings_are_listed,
     what_cannot_be_published_is_said,
 ];
@@ -226,6 +227,25 @@ fn containers_reach_published_ports(c: &Client) {
     c.run(&format!("exec {web} {ask}")).ok().out("hairpin\n");
     c.run(&format!("rm -f {web}")).ok();
     c.run(&format!("network rm {other}")).ok();
+}
+
+fn ports_follow_the_container(c: &Client) {
+    let [port] = ports();
+    let (one, two) = (c.name("from"), c.name("to"));
+    c.run(&format!("network create {one}")).ok();
+    c.run(&format!("network create {two}")).ok();
+    let web = c.start(&format!("--network {one} -p {port}:80 {}", serving("moved")));
+    let address = format!("127.0.0.1:{port}");
+    answers(c, &address, "moved");
+    c.run(&format!("network disconnect {one} {web}")).ok();
+    assert_eq!(fetch(c, &address), None);
+    c.run(&format!("network connect {two} {web}")).ok();
+    answers(c, &address, "moved");
+    c.run(&format!("network connect {one} {web}")).ok();
+    c.run(&format!("network disconnect {two} {web}")).ok();
+    answers(c, &address, "moved");
+    c.run(&format!("rm -f {web}")).ok();
+    c.run(&format!("network rm {one} {two}")).ok();
 }
 
 fn mappings_are_listed(c: &Client) {

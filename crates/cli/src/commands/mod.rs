@@ -109,8 +109,8 @@ verbs! {
 }
 
 verbs! {
-    /// Verbs of networks.
-    NetworkVerb {
+    /// Verbs of networks, which stand under `network` only.
+    NetworkOnly {
         Connect(network::connect::Connect),
         Create(network::create::Create),
         Disconnect(network::connect::Disconnect),
@@ -174,7 +174,7 @@ pub(crate) enum Verb {
     Image(ImageGroup),
     /// Manage networks
     #[command(subcommand)]
-    Network(NetworkVerb),
+    Network(NetworkOnly),
     /// Manage the engine
     #[command(subcommand)]
     System(SystemVerb),
