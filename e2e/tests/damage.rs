@@ -10,6 +10,7 @@ knarr_only![
     records_that_are_cut_off,
     a_damaged_exit_record,
     a_missing_blob_or_layer,
+    layers_of_another_boot_are_made_again,
     an_old_kernel_names_what_is_missing,
 ];
 
@@ -164,4 +165,21 @@ fn an_old_kernel_names_what_is_missing() {
         }
         assert!(engine.answers(), "without {missing}");
     }
+}
+
+/// After a crash of the machine, layers that the disk may not have had are unpacked again from their blobs.
+fn layers_of_another_boot_are_made_again() {
+    let engine = Engine::with_busybox(Setup::default());
+    let c = engine.any_client();
+    c.run("run --name kept busybox sh -c 'echo kept > /f'").ok();
+    engine.stop_daemon();
+    for layer in fs::read_dir(engine.data_root().join("overlay/layers")).expect("layers").flatten() {
+        let path = layer.path();
+        let (name, boot) = ("trusted.knarr.unsettled", b"another boot");
+        rustix::fs::setxattr(&path, name, boot, rustix::fs::XattrFlags::empty()).expect("mark");
+        fs::write(path.join("bin/busybox"), "damaged by the crash").expect("damage");
+    }
+    engine.start_daemon();
+    c.run("start -a kept").ok();
+    c.run("run --rm busybox echo whole").ok().out("whole\n");
 }

@@ -133,8 +133,14 @@ fn way_out(c: &Client, container: &str) -> String {
     routes.into_iter().find(|route| route.starts_with("default")).unwrap_or_default()
 }
 
+/// Whether one packet comes back in time; on a busy machine it may not.
 fn pings(c: &Client, from: &str, to: &str) -> bool {
     c.run(&format!("exec {from} ping -c 1 -W 1 {to}")).code == 0
+}
+
+#[track_caller]
+fn reaches(c: &Client, from: &str, to: &str) {
+    until(&format!("{from} reaches {to}"), || pings(c, from, to));
 }
 
 fn networks_are_made_listed_and_removed(c: &Client) {
@@ -223,7 +229,7 @@ fn connected_and_disconnected_while_running(c: &Client) {
     let far = address(c, &there, &two);
     c.run(&format!("exec {here} nslookup {there}")).ok().out_has(&far);
     c.run(&format!("exec {there} nslookup visitor")).ok().out_has(&address(c, &here, &two));
-    assert!(pings(c, &here, &far));
+    reaches(c, &here, &far);
     c.run(&format!("network connect {two} {here}")).code(1).err_has("already exists in network");
     c.run(&format!("network disconnect {two} {here}")).ok().out("");
     c.run(&format!("exec {here} nslookup {there}")).fails();
@@ -234,7 +240,7 @@ fn connected_and_disconnected_while_running(c: &Client) {
     c.run(&format!("exec {here} ls /sys/class/net")).ok().out("lo\n");
     c.run(&format!("network connect {one} {here}")).ok();
     let gateway = c.field(&here, &format!("/NetworkSettings/Networks/{one}/Gateway"));
-    assert!(pings(c, &here, gateway.as_str().expect("a gateway")));
+    reaches(c, &here, gateway.as_str().expect("a gateway"));
     c.run(&format!("network connect {one} nobody")).code(1).err_has("No such container: nobody");
     c.run(&format!("network connect nowhere {here}")).code(1).err_has("network nowhere not found");
     c.run(&format!("rm -f {here} {there}")).ok();
@@ -272,7 +278,7 @@ fn names_and_addresses_of_ones_own(c: &Client) {
     }
     for (from, name, number) in [(&fifty, "sixty", 60), (&sixty, "fifty", 50)] {
         c.run(&format!("exec {from} nslookup {name}")).ok().out_has(&format!("Address: {net}.{number}"));
-        assert!(pings(c, from, &format!("{net}.{number}")));
+        reaches(c, from, &format!("{net}.{number}"));
     }
     let run = |flags: &str| c.run(&format!("run --rm {flags} busybox true")).code(125);
     run(&format!("--network {network} --ip {net}.50")).err_has("Address already in use");
@@ -322,7 +328,7 @@ fn an_internal_network_leads_nowhere(c: &Client) {
     c.start(&format!("--name {one} --network {inner} busybox sleep 1000"));
     c.start(&format!("--name {two} --network {inner} busybox sleep 1000"));
     let outside = c.start(&format!("--network {outer} busybox sleep 1000"));
-    assert!(pings(c, &one, &address(c, &two, &inner)));
+    reaches(c, &one, &address(c, &two, &inner));
     c.run(&format!("exec {one} nslookup {two}")).ok();
     assert!(!pings(c, &one, &address(c, &outside, &outer)));
     if c.is_knarr_engine() {
@@ -330,7 +336,7 @@ fn an_internal_network_leads_nowhere(c: &Client) {
         assert_eq!(way_out(c, &one), "");
     }
     c.run(&format!("network connect {outer} {one}")).ok();
-    assert!(pings(c, &one, &address(c, &outside, &outer)));
+    reaches(c, &one, &address(c, &outside, &outer));
     assert!(way_out(c, &one).contains("default via"));
     c.run(&format!("rm -f {one} {two} {outside}")).ok();
     c.run(&format!("network rm {inner} {outer}")).ok();

@@ -57,11 +57,14 @@ fn under_dockerd() {
     assert_eq!(c.field("two", "/HostConfig/Runtime"), "ours");
     assert_eq!(limit(&c, &id, "memory", ["memory.limit_in_bytes", "memory.max"]), "67108864");
     assert_eq!(limit(&c, &id, "pids", ["pids.max", "pids.max"]), "20");
+    c.run("update -m 96m --memory-swap 96m --pids-limit 30 two").ok();
+    assert_eq!(limit(&c, &id, "memory", ["memory.limit_in_bytes", "memory.max"]), "100663296");
+    assert_eq!(limit(&c, &id, "pids", ["pids.max", "pids.max"]), "30");
     c.run("exec two sh -c 'echo inside; exit 5'").code(5).out("inside\n");
     c.run("exec -u 7:8 -w /tmp two sh -c 'id -u; pwd'").ok().out("7\n/tmp\n");
     c.run("exec two nonesuch").code(126).out_has("nonesuch");
     c.run("top two").ok().out_has("sleep");
-    c.run("stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' two").ok().out_has("64MiB");
+    c.run("stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' two").ok().out_has("96MiB");
     c.run("pause two").ok();
     assert_eq!(c.field("two", "/State/Paused"), true);
     c.run("unpause two").ok();

@@ -32,6 +32,9 @@ usage: cargo xtask CHORE
   lint                  formatting, clippy, licences and sources of dependencies
   bench run [--json FILE]
                         time and memory of one container, beside podman and docker; root on a Debian
+  bench image           loading, saving, committing and removing large images, beside podman, docker and skopeo
+  bench runtime [NAME=PROGRAM…]
+                        time and memory of OCI runtimes: ours, crun, runc, youki, and those that are named
   dist                  the release archive
 ";
 
@@ -71,6 +74,8 @@ fn chore(words: &[&str]) -> Result<()> {
         ["lint"] => lint::lint(),
         ["bench", "run"] => bench::run(None),
         ["bench", "run", "--json", file] => bench::run(Some(file)),
+        ["bench", "image"] => bench::image::run(),
+        ["bench", "runtime", more @ ..] => bench::runtime::run(more),
         ["dist"] => dist::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

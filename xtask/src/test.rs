@@ -13,6 +13,9 @@ use crate::{
 /// Debian's packages that tests use, and for what.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the content of the test images"),
+    ("btrfs-progs", "makes file systems for the storage driver btrfs"),
+    ("buildah", "makes and reads images, to hold ours against"),
+    ("apache2-utils", "htpasswd: the passwords of a registry"),
     ("binutils", "links an i386 program to be filtered"),
     ("bsdutils", "`script` holds the other end of a terminal"),
     ("bzip2", "packs archives, to be told that knarr does not unpack these"),
@@ -22,7 +25,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "asks the API as a stranger does"),
     ("debootstrap", "a whole Debian as a root file system to import"),
     ("docker.io", "docker's client, and dockerd to hold our answers and times against"),
-    ("e2fsprogs", "makes files that cannot be changed, and disks of guests"),
+    ("e2fsprogs", "makes files that cannot be changed, disks of guests, and file systems with project quota"),
+    ("fuse-overlayfs", "the storage driver of that name"),
+    ("docker-registry", "a registry to pull from and push to"),
+    ("e2fsprogs", "makes files that cannot be changed"),
     ("gcc", "reads the kernel's headers; makes an i386 program to be filtered"),
     (
         "iproute2",
@@ -31,6 +37,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("jq", "reads JSON as users' scripts do"),
     ("libcap2-bin", "sets and shows capabilities"),
     ("linux-libc-dev", "the kernel's headers, to hold our numbers of system calls against"),
+    ("openssl", "makes authorities and certificates, good and bad ones"),
+    ("libseccomp-dev", "builds youki, to be measured against"),
+    ("musl-tools", "compiles the C program that is the benchmark's floor"),
     ("nftables", "reads the packet rules that we made"),
     ("podman", "makes archives as it saves them; a peer to be measured against"),
     ("procps", "the table of ps, which the runtime shows"),
@@ -43,6 +52,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("systemd", "hands sockets over; checks our units"),
     ("uidmap", "gives ordinary users their ids, for containers without root"),
     ("umoci", "unpacks images, to hold our unpacking against"),
+    ("xfsprogs", "makes file systems with project quota"),
     ("xz-utils", "packs archives, to be told that knarr does not unpack these"),
     ("zstd", "packs archives"),
 ];

@@ -161,6 +161,9 @@ wire! {
     /// `top`.
     Top { processes: Vec<Vec<String>>, titles: Vec<String> }
 
+    /// One line of `diff`: 0 modified, 1 added, 2 deleted.
+    Change { path: String, kind: u8 }
+
     /// `container prune`.
     Prune { containers_deleted: Option<Vec<String>>, space_reclaimed: u64 }
 }

@@ -70,6 +70,39 @@ wire! {
         #[serde(skip_serializing_if = "omit")] deleted: String,
     }
 
+    /// `image tree`, ours: what every image takes, and how its layers stand on one another.
+    Tree { total: u64, images: Vec<TreeImage> }
+
+    /// One image of the tree; its layers lowest first.
+    TreeImage {
+        id: String,
+        repo_tags: Vec<String>,
+        size: u64,
+        shared: u64,
+        containers: u64,
+        layers: Vec<TreeLayer>,
+    }
+
+    /// One layer of an image.
+    TreeLayer { #[serde(rename = "DiffID")] diff_id: String, size: u64 }
+
+    /// What a registry has under a name.
+    Distribution { descriptor: RemoteDescriptor, platforms: Vec<RemotePlatform> }
+
+    /// OCI's, of a manifest or index at a registry.
+    RemoteDescriptor {
+        #[serde(rename = "mediaType")] media_type: String,
+        #[serde(rename = "digest")] digest: String,
+        #[serde(rename = "size")] size: i64,
+    }
+
+    /// OCI's, of an image at a registry.
+    RemotePlatform {
+        #[serde(rename = "architecture")] architecture: String,
+        #[serde(rename = "os")] os: String,
+        #[serde(rename = "variant", skip_serializing_if = "omit")] variant: String,
+    }
+
     /// `image prune`.
     Prune { images_deleted: Option<Vec<Deleted>>, space_reclaimed: u64 }
 }

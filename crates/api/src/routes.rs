@@ -1,4 +1,4 @@
-//! Every route of the API description (1.56), and one of ours, as data.
+//! Every route of the API description (1.56), and ours, as data.
 
 use crate::Version;
 
@@ -93,6 +93,8 @@ routes! {
     Get "/images/{name*}/history" => ImageHistory, 24;
     Post "/images/{name*}/push" => ImagePush, 24;
     Post "/images/{name*}/tag" => ImageTag, 24;
+    Post "/images/{name*}/squash" => ImageSquash, 24;
+    Get "/images/tree" => ImageTree, 24;
     Delete "/images/{name*}" => ImageDelete, 24;
     Get "/images/search" => ImageSearch, 24;
     Post "/images/prune" => ImagePrune, 25;

@@ -132,6 +132,25 @@ wire! {
     /// A part.
     Component { name: String, version: String, details: Option<Pairs> }
 
+    /// `system df`
+    DiskUsage {
+        layers_size: i64,
+        images: Option<Vec<crate::image::Summary>>,
+        containers: Option<Vec<crate::container::Summary>>,
+        volumes: Option<Vec<serde_json::Value>>,
+        build_cache: Option<Vec<serde_json::Value>>,
+        #[serde(skip_serializing_if = "omit")] builder_size: i64,
+    }
+
+    /// `volume prune`
+    VolumePrune { volumes_deleted: Option<Vec<String>>, space_reclaimed: u64 }
+
+    /// `builder prune`
+    BuildPrune { caches_deleted: Option<Vec<String>>, space_reclaimed: u64 }
+
+    /// `login`
+    LoggedIn { status: String, identity_token: String }
+
     /// `volume ls`
     Volumes { volumes: Option<Vec<serde_json::Value>>, warnings: Option<Vec<String>> }
 }

@@ -58,6 +58,19 @@ pub(crate) fn pairs(numbers: &[u64]) -> Vec<Extent> {
     numbers.chunks_exact(2).map(pair).collect()
 }
 
+/// The map of format 1.0, padded to whole blocks. GNU tar marks a hole at the end by an empty extent there.
+pub(crate) fn map(extents: &[Extent], size: u64) -> Vec<u8> {
+    let end = extents.last().map_or(0, |last| last.offset + last.len);
+    let last = (end < size).then_some(Extent { offset: size, len: 0 });
+    let all: Vec<_> = extents.iter().copied().chain(last).collect();
+    let mut map = format!("{}\n", all.len()).into_bytes();
+    for Extent { offset, len } in all {
+        map.extend_from_slice(format!("{offset}\n{len}\n").as_bytes());
+    }
+    map.resize(map.len().next_multiple_of(crate::block::BLOCK), 0);
+    map
+}
+
 /// Size and first extents of an old GNU sparse header, and whether an extension block follows.
 pub(crate) fn old_header(block: &Block) -> Option<(u64, Vec<Extent>, bool)> {
     let size = u64::try_from(number(&block.0[OLD_SIZE])?).ok()?;

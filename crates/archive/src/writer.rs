@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 
 use crate::{
-    Error, Header, Kind, Time,
+    Error, Extent, Header, Kind, Time,
     block::{self, BLOCK, Block, Field},
-    pax, shown,
+    pax, shown, sparse,
 };
 
 /// Largest number in a field of eight and of twelve bytes, with its NUL.
@@ -52,6 +52,44 @@ impl<W: Write> Writer<W> {
         let copied = io::copy(&mut content.take(size), &mut self.to)?;
         if copied != size {
             return Err(refuse("its content is shorter than its size"));
+        }
+        self.pad(size)
+    }
+
+    /// Adds a file of `header.size` bytes of which only these parts are stored, in order and apart; the rest reads as
+    /// zeros. GNU tar's sparse format 1.0, which every reader of the field knows.
+    pub fn append_sparse<C: Read>(
+        &mut self,
+        header: &Header,
+        parts: impl IntoIterator<Item = (Extent, C)>,
+    ) -> Result<(), Error> {
+        let refuse = |what| Error::Unwritable { path: shown(&header.path), what };
+        let (extents, contents): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let stored = extents.iter().map(|extent| extent.len).sum();
+        let mut checked = extents.clone();
+        let fits = header.kind == Kind::File && sparse::check(&mut checked, header.size, stored).is_ok();
+        if !fits || header.path.is_empty() || header.path.contains(&0) {
+            return Err(refuse("it is no file of such parts"));
+        }
+        let map = sparse::map(&extents, header.size);
+        let name = [b"GNUSparseFile.0/", header.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()];
+        let size = map.len() as u64 + stored;
+        let mut draft = self.draft(header, &name.concat(), b'0', size);
+        // The true name stands in a record of its own.
+        draft.records.retain(|(key, _)| *key != "path");
+        draft.records.extend([
+            ("GNU.sparse.major", b"1".to_vec()),
+            ("GNU.sparse.minor", b"0".to_vec()),
+            ("GNU.sparse.name", header.path.clone()),
+            ("GNU.sparse.realsize", header.size.to_string().into_bytes()),
+        ]);
+        self.extended(&header.path, &draft.text(&header.xattrs).map_err(refuse)?)?;
+        self.to.write_all(&draft.sealed().0)?;
+        self.to.write_all(&map)?;
+        for (extent, content) in extents.iter().zip(contents) {
+            if io::copy(&mut content.take(extent.len), &mut self.to)? != extent.len {
+                return Err(refuse("its content is shorter than its size"));
+            }
         }
         self.pad(size)
     }
@@ -200,8 +238,10 @@ impl Draft {
     /// The body of the extended header.
     fn text(&self, xattrs: &std::collections::BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, &'static str> {
         let mut text = Vec::new();
-        let names =
-            self.records.iter().filter(|(key, _)| matches!(*key, "path" | "linkpath" | "uname" | "gname"));
+        let names = self
+            .records
+            .iter()
+            .filter(|(key, _)| matches!(*key, "path" | "linkpath" | "uname" | "gname" | "GNU.sparse.name"));
         if names.clone().any(|(_, value)| std::str::from_utf8(value).is_err()) {
             // Before the names, so that readers know what they are.
             pax::write(&mut text, b"hdrcharset", b"BINARY");

@@ -124,8 +124,25 @@ impl Client {
 
     /// Asks on a connection of its own for an answer that comes bit by bit.
     pub(crate) async fn open(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>> {
+        self.open_with(method, path, body, None).await
+    }
+
+    /// The same, with one more header.
+    pub(crate) async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        extra: Option<(&'static str, &str)>,
+    ) -> Result<Response<Incoming>> {
         let path = format!("/v{}{path}", self.version().await?);
-        let answer = self.connect().await?.send_request(request(method, &path, body)?).await?;
+        let mut request = request(method, &path, body)?;
+        if let Some((name, value)) = extra {
+            let value =
+                header::HeaderValue::from_str(value).map_err(|e| message(format!("header {name}: {e}")))?;
+            request.headers_mut().insert(name, value);
+        }
+        let answer = self.connect().await?.send_request(request).await?;
         refuse_errors(answer).await
     }
 

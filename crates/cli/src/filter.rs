@@ -1,5 +1,6 @@
 //! `--filter name=value`
 
+use std::fmt;
 use std::str::FromStr;
 
 /// One condition.
@@ -22,6 +23,19 @@ impl FromStr for Filter {
     }
 }
 
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
+impl Filter {
+    /// Whether it is a condition on `name`.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+}
+
 /// All conditions as the API takes them; nothing without any.
 pub(crate) fn query<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> Option<String> {
     let mut all = api::Filters::default();
@@ -32,4 +46,9 @@ pub(crate) fn query<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> Option
 /// The condition that a name matches.
 pub(crate) fn reference(pattern: &str) -> Filter {
     Filter { name: "reference".into(), value: pattern.to_owned() }
+}
+
+/// Only what has no name, or what has one too.
+pub(crate) fn dangling(only: bool) -> Filter {
+    Filter { name: "dangling".into(), value: only.to_string() }
 }

@@ -5,10 +5,13 @@
 //! ([`format`]); `run`, `exec` and `attach` join a [`session`].
 
 mod autostart;
+mod base64;
+mod board;
 mod cli;
 mod client;
 mod commands;
 mod container;
+mod credentials;
 mod error;
 mod explain;
 mod filter;

@@ -1,11 +1,10 @@
 //! The stream of JSON messages that long requests answer with.
 
-use std::io::Write;
-
 use api::message::Progress;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::board::Board;
 use crate::error::{Result, message};
 use crate::terminal::Plain;
 
@@ -35,39 +34,32 @@ impl Lines {
 }
 
 /// Shows the messages of a request until it ends; a message that tells of an error is the request's.
-pub(crate) async fn show(mut body: Incoming, mut to: Plain) -> Result<()> {
+pub(crate) async fn show(mut body: Incoming, to: Plain) -> Result<()> {
     let mut lines = Lines::default();
+    let mut board = Board::new(to);
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             for line in lines.feed(&data) {
-                one(&line, &mut to)?;
+                one(&line, &mut board)?;
             }
         }
     }
     match lines.rest() {
-        Some(line) => one(&line, &mut to),
+        Some(line) => one(&line, &mut board),
         None => Ok(()),
-    }
+    }?;
+    Ok(board.end()?)
 }
 
-fn one(line: &[u8], to: &mut Plain) -> Result<()> {
+fn one(line: &[u8], board: &mut Board) -> Result<()> {
     let said: Progress =
         api::go::decode(line).map_err(|e| message(format!("the daemon's answer is not understood: {e}")))?;
-    if let Some(error) = said.error_detail {
-        return Err(message(error.message));
+    let error = said.error_detail.as_ref().map_or(said.error.as_str(), |detail| detail.message.as_str());
+    if !error.is_empty() {
+        board.end()?;
+        return Err(message(error));
     }
-    if !said.error.is_empty() {
-        return Err(message(said.error));
-    }
-    // A bar is redrawn many times a second; lines are enough to see that it goes on.
-    let moving = said.progress_detail.is_some_and(|detail| detail.current > 0 || detail.total > 0);
-    if !said.stream.is_empty() {
-        to.write_all(said.stream.as_bytes())?;
-    } else if !moving && !said.status.is_empty() {
-        let id = if said.id.is_empty() { String::new() } else { format!("{}: ", said.id) };
-        writeln!(to, "{id}{}", said.status)?;
-    }
-    Ok(())
+    Ok(board.line(&said)?)
 }
 
 #[cfg(test)]

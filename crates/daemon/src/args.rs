@@ -35,9 +35,41 @@ pub struct Args {
     /// A further OCI runtime
     #[arg(long, value_name = "NAME=PATH", value_parser = runtime)]
     pub add_runtime: Vec<(String, PathBuf)>,
+    /// Storage driver
+    #[arg(
+        short = 's',
+        long,
+        value_name = "NAME",
+        help = "How layers are kept: overlay, btrfs, fuse-overlayfs or vfs (default: the best that works)"
+    )]
+    pub storage_driver: Option<String>,
+    /// Storage driver's option, as size=10G for containers that ask for no size
+    #[arg(long, value_name = "KEY=VALUE", value_parser = storage_option)]
+    pub storage_opt: Vec<(String, String)>,
+    /// Settings in Docker's words; each key is also a flag, and may be given in one of the two places
+    #[arg(long, value_name = "FILE", default_value = "/etc/knarr/daemon.json")]
+    pub config_file: PathBuf,
+    /// Ask this registry for images of docker.io before docker.io itself
+    #[arg(long, value_name = "URL")]
+    pub registry_mirror: Vec<String>,
+    /// Speak to this registry (HOST, HOST:PORT or CIDR) also without TLS, and without looking at its certificate
+    #[arg(long, value_name = "REGISTRY")]
+    pub insecure_registry: Vec<String>,
+    /// Layers that one pull fetches at once
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_downloads: u16,
+    /// Layers that one push sends at once
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_uploads: u16,
+    /// How often a layer is asked for before a pull fails
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_download_attempts: u16,
     /// Log more
     #[arg(short = 'D', long)]
     pub debug: bool,
+    /// How much to log
+    #[arg(short = 'l', long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
     /// How to log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -52,6 +84,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much to log; Docker's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may be wrong.
+    Warn,
+    /// What is wrong.
+    Error,
+    /// As `error`.
+    Fatal,
+}
+
 /// Taken by knarr's own runtime.
 const OWN_RUNTIME: &str = "knarr";
 
@@ -64,6 +111,11 @@ fn runtime(text: &str) -> Result<(String, PathBuf), String> {
         return Err(format!("the path of runtime {name} must be absolute, not {path:?}"));
     }
     Ok((name.to_owned(), PathBuf::from(path)))
+}
+
+fn storage_option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Args {
@@ -96,14 +148,40 @@ impl Args {
             cgroup_parent: self.cgroup_parent.clone(),
             shim: beside(&here, "knarr-shim")?,
             runtime: beside(&here, "knarr-runtime")?,
+            storage: engine::Storage {
+                driver: self.storage_driver.clone().filter(|name| !name.is_empty()),
+                options: self.storage_opt.clone(),
+            },
             runtimes: self.add_runtime.iter().cloned().collect::<BTreeMap<_, _>>(),
+            registries: self.registries()?,
             bridge: self.bridge.clone(),
+        })
+    }
+
+    fn registries(&self) -> anyhow::Result<engine::Registries> {
+        let hosts = engine::RegistryHosts {
+            mirrors: self.registry_mirror.clone(),
+            insecure: self.insecure_registry.clone(),
+            attempts: self.max_download_attempts.into(),
+            ..engine::RegistryHosts::default()
+        };
+        hosts.check()?;
+        Ok(engine::Registries {
+            hosts,
+            downloads: self.max_concurrent_downloads.into(),
+            uploads: self.max_concurrent_uploads.into(),
         })
     }
 
     /// Starts logging to standard error.
     pub(crate) fn log(&self) {
-        let level = if self.debug { "debug" } else { "info" };
+        let level = match self.log_level {
+            _ if self.debug => "debug",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error | LogLevel::Fatal => "error",
+        };
         let filter = tracing_subscriber::EnvFilter::new(level);
         let lines = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)

@@ -1,8 +1,7 @@
 //! Bodies: whole and bounded, as a blocking reader, and as streams.
 
 use std::{
-    convert::Infallible,
-    io::{self, Read},
+    io::{self, Read, Write},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -20,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::failure::{Failure, Result};
 
 /// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Every answer.
 pub(crate) type Reply = Response<Body>;
@@ -30,7 +29,7 @@ const MAX_JSON: usize = 4 << 20;
 
 /// A body that is known.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// An answer of `bytes`.
@@ -165,13 +164,85 @@ struct Channel(mpsc::Receiver<Bytes>);
 
 impl HttpBody for Channel {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, io::Error>>> {
         let piece = ready!(self.0.poll_recv(context));
         Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Bytes that a [`Writer`] passes on at once; a megabyte may be on its way.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 4;
+
+/// A body that is written on a blocking thread. Where the writer is dropped before it was [`Writer::finish`]ed, the
+/// connection breaks off, so that nobody takes the beginning of an archive for the whole.
+pub(crate) fn writer() -> (Writer, Body) {
+    let (sender, receiver) = mpsc::channel(PIECES);
+    let written = Written { pieces: receiver, whole: false };
+    (Writer { sender, piece: Vec::new() }, BodyExt::boxed_unsync(written))
+}
+
+pub(crate) struct Writer {
+    /// None: the end.
+    sender: mpsc::Sender<Option<Bytes>>,
+    piece: Vec<u8>,
+}
+
+impl Writer {
+    fn send(&mut self, piece: Option<Bytes>) -> io::Result<()> {
+        self.sender.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Everything was written.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.send(None)
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::take(&mut self.piece);
+        if piece.is_empty() { Ok(()) } else { self.send(Some(piece.into())) }
+    }
+}
+
+struct Written {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    whole: bool,
+}
+
+impl HttpBody for Written {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, io::Error>>> {
+        if self.whole {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.pieces.poll_recv(context)) {
+            Some(Some(piece)) => Some(Ok(Frame::data(piece))),
+            Some(None) => {
+                self.whole = true;
+                None
+            }
+            None => Some(Err(io::Error::other("the answer could not be written to its end"))),
+        })
     }
 }

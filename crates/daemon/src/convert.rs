@@ -1,5 +1,6 @@
 //! Docker's words to the engine's and back.
 
+pub(crate) mod auth;
 pub(crate) mod container;
 pub(crate) mod create;
 pub(crate) mod filter;
@@ -7,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod mounts;
 pub(crate) mod network;
 pub(crate) mod ports;
+pub(crate) mod progress;
 pub(crate) mod size;
 pub(crate) mod time;
 
@@ -37,6 +39,21 @@ pub(crate) fn check_platform(asked: &str) -> Result<()> {
         return Ok(());
     }
     Err(Failure::unsupported(format!("platform {asked} on a linux/{own} host")))
+}
+
+/// A platform as clients name it: OCI's JSON since 1.48, words with slashes before.
+pub(crate) fn platform(asked: &str) -> Result<Option<oci::Platform>> {
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    if asked.starts_with('{') {
+        let read = serde_json::from_str(asked);
+        return read.map(Some).map_err(|error| Failure::invalid(format!("invalid platform: {error}")));
+    }
+    asked
+        .parse()
+        .map(Some)
+        .map_err(|error: oci::platform::InvalidPlatform| Failure::invalid(error.to_string()))
 }
 
 /// Go's word for the host's architecture.

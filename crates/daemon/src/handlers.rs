@@ -3,11 +3,14 @@
 // Handlers share one shape, whether or not they have to wait.
 #![allow(clippy::unused_async)]
 
+mod archives;
 mod containers;
+mod disk;
 mod events;
 mod exec;
 mod images;
 mod networks;
+mod registries;
 mod streams;
 mod system;
 mod top;
@@ -60,6 +63,8 @@ handlers! {
     ContainerWait => containers::wait,
     ContainerDelete => containers::delete,
     ContainerPrune => containers::prune,
+    ContainerChanges => archives::changes,
+    ContainerExport => archives::export,
     ContainerExec => exec::create,
     ExecStart => exec::start,
     ExecResize => exec::resize,
@@ -69,13 +74,25 @@ handlers! {
     ImageHistory => images::history,
     ImageTag => images::tag,
     ImageDelete => images::delete,
+    ImagePrune => images::prune,
+    ImageTree => disk::tree,
+    ImageCommit => archives::commit,
+    ImageGet => archives::save_one,
+    ImageGetAll => archives::save_all,
+    ImageSquash => archives::squash,
     ImageLoad => images::load,
     ImageCreate => images::create,
+    ImagePush => registries::push,
+    DistributionInspect => registries::inspect,
+    SystemAuth => registries::login,
     SystemPing => system::ping,
     SystemPingHead => system::ping,
     SystemVersion => system::version,
     SystemInfo => system::info,
     SystemEvents => events::events,
+    SystemDataUsage => disk::usage,
+    BuildPrune => disk::prune_builds,
+    VolumePrune => disk::prune_volumes,
     NetworkList => networks::list,
     NetworkInspect => networks::inspect,
     NetworkCreate => networks::create,

@@ -9,6 +9,7 @@
 
 mod args;
 mod body;
+mod config_file;
 mod convert;
 mod detach;
 mod failure;
@@ -21,6 +22,7 @@ mod serve;
 use std::process::ExitCode;
 
 pub use args::Args;
+pub use config_file::{Unusable, with_file};
 pub use router::coverage;
 
 /// Runs the service until it is told to stop (SIGTERM or SIGINT). Containers go on.

@@ -209,10 +209,10 @@ fn errors_are_docker_s() {
         ("POST", "/build", "", 501, "knarr does not implement ImageBuild yet"),
         (
             "POST",
-            "/images/create?fromImage=zz&tag=latest",
+            "/images/create?fromImage=localhost:1/zz&tag=latest",
             "",
-            501,
-            r#"knarr cannot pull from registries yet; load the image with \"knarr load\""#,
+            500,
+            r#"Head \"http://localhost:1/v2/zz/manifests/latest\": dial tcp localhost:1: connect: connection refused"#,
         ),
     ] {
         assert_eq!(service.ask(method, path, body), (status, message(text)), "{method} {path}");

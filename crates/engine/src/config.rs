@@ -105,6 +105,8 @@ pub struct Host {
     pub log: Log,
     /// Free notes.
     pub annotations: BTreeMap<String, String>,
+    /// Most bytes of its writable layer (`--storage-opt size=`).
+    pub size: Option<u64>,
     /// Bytes of `/dev/shm`; 0 is 64 MiB.
     pub shm_size: u64,
 }

@@ -93,13 +93,15 @@ impl Engine {
             }
         });
         make_directory(&self.home(id), 0o700)?;
-        let (snapshots, id, record) = (self.0.snapshots.clone(), id.to_owned(), record.clone());
+        let (engine, id, record) = (self.clone(), id.to_owned(), record.clone());
         let prepared = blocking(move || {
-            let volatile = record.config.host.auto_remove;
-            let request = Prepare { chain: &record.chain, init: &INIT, ids: &record.config.ids, volatile };
-            snapshots.prepare(&id, &request)
+            let host = &record.config.host;
+            let (volatile, size) = (host.auto_remove, host.size);
+            let request =
+                Prepare { chain: &record.chain, init: &INIT, ids: &record.config.ids, volatile, size };
+            Ok(engine.0.snapshots.prepare(&id, &request)?)
         });
-        Ok(prepared.await??)
+        prepared.await?
     }
 }
 

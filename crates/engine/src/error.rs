@@ -13,6 +13,8 @@ pub enum Kind {
     NotModified,
     /// Ask differently.
     Invalid,
+    /// Say who you are.
+    Unauthorized,
     /// Not allowed.
     Forbidden,
     /// Try later.
@@ -65,11 +67,40 @@ impl Error {
 
 impl From<image::Error> for Error {
     fn from(error: image::Error) -> Self {
-        let kind = match &error {
-            image::Error::NotFound(_) => Kind::NotFound,
+        let kind = match error {
+            image::Error::Registry(error) => return error.into(),
+            image::Error::Unpack(error) => {
+                return match error.downcast::<snapshot::Error>() {
+                    Ok(error) => (*error).into(),
+                    Err(other) => Self::internal(other),
+                };
+            }
+            image::Error::NotFound(_) | image::Error::Missing(_) => Kind::NotFound,
             image::Error::Invalid(_) => Kind::Invalid,
             image::Error::Conflict(_) => Kind::Conflict,
             image::Error::Store(_) | image::Error::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        use registry::Error as E;
+        let kind = match &error {
+            E::Unauthorized(_) => Kind::Unauthorized,
+            E::Denied(_) => Kind::Forbidden,
+            E::NotFound(_) => Kind::NotFound,
+            E::TooManyRequests { .. } | E::Cancelled => Kind::Unavailable,
+            E::Invalid(_) => Kind::Invalid,
+            // dockerd's status for whatever it cannot reach or read; and for missing credentials, for its client answers
+            // 401 by asking for a password.
+            E::NoCredentials(_)
+            | E::Unreachable(_)
+            | E::Tls { .. }
+            | E::Server(_)
+            | E::Config(_)
+            | E::Local(_) => Kind::Internal,
         };
         Self::new(kind, error.to_string())
     }
@@ -90,8 +121,12 @@ impl From<network::Error> for Error {
 impl From<snapshot::Error> for Error {
     fn from(error: snapshot::Error) -> Self {
         let kind = match &error {
-            snapshot::Error::Archive(_) | snapshot::Error::Read(_) => Kind::Invalid,
-            snapshot::Error::Missing(_) | snapshot::Error::Io { .. } => Kind::Internal,
+            snapshot::Error::Archive(_) | snapshot::Error::Read(_) | snapshot::Error::Unusable(_) => {
+                Kind::Invalid
+            }
+            snapshot::Error::Missing(_) | snapshot::Error::Write(_) | snapshot::Error::Io { .. } => {
+                Kind::Internal
+            }
         };
         Self::new(kind, error.to_string())
     }

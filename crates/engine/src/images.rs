@@ -1,8 +1,15 @@
 //! Verbs on images: the engine asks `image` for layers and hands each reader to `snapshot`.
 
-use std::{collections::BTreeSet, io::Read, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::Read,
+    sync::{
+        Arc, PoisonError, RwLockReadGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use image::{Images, Staged};
+use image::{Images, Layer, Staged};
 use oci::{Digest, Reference};
 
 use crate::{
@@ -12,6 +19,8 @@ use crate::{
 
 /// The name of the image that ships inside the engine.
 const EMBEDDED: &str = "hello";
+/// Layers that are unpacked at the same time, at most: more would only wait for the disk.
+const MOST_AT_ONCE: usize = 8;
 
 impl Engine {
     /// All images, newest first.
@@ -58,10 +67,11 @@ impl Engine {
     }
 
     /// Layers first, names last: what is listed is whole.
-    fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
+    pub(crate) fn bring_in(&self, staged: Vec<Staged>, action: &str) -> Result<Vec<Image>> {
+        let arriving = self.arriving();
         let unpacked = staged.iter().try_for_each(|one| self.unpack(&one.image));
         if let Err(error) = unpacked {
-            drop(staged);
+            drop((staged, arriving));
             self.0.images.sweep()?;
             self.forget_layers();
             return Err(error);
@@ -72,22 +82,64 @@ impl Engine {
             let names = one.image.names.clone();
             let image = Image { names, ..self.0.images.publish(one)? };
             let name = image.names.first().map_or_else(|| image.id.to_string(), Reference::familiar);
-            self.0.events.image(image.id.as_str(), &name, action);
+            if action == "commit" {
+                // An event of the container's; of the image, its new name is one.
+                image
+                    .names
+                    .iter()
+                    .for_each(|name| self.0.events.image(image.id.as_str(), &name.familiar(), "tag"));
+            } else {
+                self.0.events.image(image.id.as_str(), &name, action);
+            }
             images.push(image);
         }
         Ok(images)
     }
 
-    fn unpack(&self, image: &Image) -> Result<()> {
+    /// Unpacks again what a crash of the machine took before the disk had it.
+    pub(crate) async fn mend_layers(&self) {
+        let engine = self.clone();
+        let mended = blocking(move || {
+            for image in engine.0.images.list().unwrap_or_default() {
+                if let Err(error) = engine.unpack(&image) {
+                    tracing::error!("unpack image {} again: {error}", image.id);
+                }
+            }
+        });
+        // A panic there was told.
+        let _ = mended.await;
+    }
+
+    /// Unpacks what is not there: of a new image, or after a crash of the machine. Layers need no parents, so several
+    /// are unpacked at once.
+    pub(crate) fn unpack(&self, image: &Image) -> Result<()> {
         let mut chain: Vec<Digest> = Vec::new();
+        let mut missing = Vec::new();
         for layer in &image.layers {
             chain.push(layer.diff_id.clone());
-            if !self.0.snapshots.has(&chain) {
-                let mut reader = self.0.images.open_layer(layer)?;
-                self.0.snapshots.apply(&chain, &mut reader)?;
+            let twice = missing.iter().any(|(_, other): &(_, &Layer)| other.diff_id == layer.diff_id);
+            if !twice && !self.0.snapshots.has(&chain) {
+                missing.push((chain.clone(), layer));
             }
         }
-        Ok(())
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<()> {
+            while let Some((chain, layer)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut reader = self.0.images.open_layer(layer)?;
+                self.0.snapshots.apply(chain, &mut reader)?;
+            }
+            Ok(())
+        };
+        let workers = missing.len().min(self.0.host.cpus.clamp(1, MOST_AT_ONCE));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut done = work();
+            for other in others {
+                let failed = || Err(Error::internal("a thread that unpacked a layer failed"));
+                done = done.and(other.join().unwrap_or_else(|_| failed()));
+            }
+            done
+        })
     }
 
     /// Gives an image another name.
@@ -109,6 +161,7 @@ impl Engine {
                 name.parse().map_err(|error| Error::new(Kind::Invalid, format!("{error}")))?;
             let wanted = wanted.with_default_tag();
             untag.retain(|have| *have == wanted);
+            untag.extend(orphans(&image, &wanted));
         }
         let last = untag.len() == image.names.len();
         let users = self.users_of(&image);
@@ -139,9 +192,16 @@ impl Engine {
         users
     }
 
-    /// Removes every layer that no image and no container needs. What is needed is computed, so it cannot be wrong
+    /// To be held from before a layer is unpacked until an image owns it.
+    pub(crate) fn arriving(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.arriving.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes every layer that no image and no container needs. While others arrive, whose is not known yet, nothing
+    /// is removed; the next time will do it. What is needed is computed, so it cannot be wrong
     /// by a count.
     pub(crate) fn forget_layers(&self) {
+        let Ok(_nobody_unpacks) = self.0.arriving.try_write() else { return };
         let (driver, images): (_, &Images) = (&self.0.snapshots, &self.0.images);
         // Without the whole list, everything might be needed.
         let Ok(images) = images.list() else { return };
@@ -177,6 +237,19 @@ impl Engine {
     }
 }
 
+/// Names by digest say what came under a tag; they go with the last tag of their repository.
+fn orphans(image: &Image, untagged: &Reference) -> Vec<Reference> {
+    let of_repository = || image.names.iter().filter(|name| name.name() == untagged.name());
+    if of_repository().any(|name| name.tag().is_some() && name != untagged) || untagged.tag().is_none() {
+        return Vec::new();
+    }
+    of_repository().filter(|name| name.tag().is_none()).cloned().collect()
+}
+
+fn repositories(image: &Image) -> usize {
+    image.names.iter().map(Reference::name).collect::<BTreeSet<_>>().len()
+}
+
 /// Why an image, or its last name, may not go; in Docker's words.
 fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, force: bool) -> Option<String> {
     let short = &image.id.hex()[..12];
@@ -197,7 +270,7 @@ fn refusal(image: &Image, users: &[Arc<Container>], by_id: bool, last: bool, for
                 "remove repository reference {name:?} (must force) - container {user} is using its referenced image {short}"
             ))
         }
-        None if by_id && image.names.len() > 1 && !force => {
+        None if by_id && repositories(image) > 1 && !force => {
             Some(format!("delete {short} (must be forced) - image is referenced in multiple repositories"))
         }
         _ => None,

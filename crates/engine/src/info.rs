@@ -28,6 +28,11 @@ impl Engine {
         Ok(blocking(move || snapshots.usage(&id)).await??.bytes)
     }
 
+    /// The name of the driver that keeps layers.
+    pub fn storage_driver(&self) -> &'static str {
+        self.0.snapshots.name()
+    }
+
     /// Pids of all processes in the container, as the host sees them.
     pub async fn processes(&self, key: &str) -> Result<Vec<i32>> {
         let container = self.inspect(key)?;

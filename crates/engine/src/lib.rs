@@ -8,7 +8,9 @@ pub mod error;
 pub mod state;
 
 mod attach;
+mod commit;
 mod create;
+mod diff;
 mod directories;
 mod disk;
 mod embedded;
@@ -25,6 +27,8 @@ mod names;
 mod networks;
 mod open;
 mod ports;
+mod pull;
+mod push;
 mod recorder;
 mod registry;
 mod remove;
@@ -38,6 +42,7 @@ mod start;
 mod stop;
 mod types;
 mod undo;
+mod usage;
 mod user;
 mod validate;
 mod wait;
@@ -45,14 +50,21 @@ mod way_out;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ::registry::{Cancel, Config as RegistryHosts, Credentials};
+pub use commit::Commit;
 pub use config::Config;
+pub use diff::Export;
 pub use error::{Error, Kind, Result};
-pub use image::{Image, Import};
+pub use image::{Format, Image, Import, Outgoing, PushStep, Pushed, Step};
 pub use network::Subnet;
 pub use networks::{Network, NewNetwork};
 pub use ports::exposed as exposed_port;
+pub use pull::{Progress, Pull, Pulled};
+pub use push::{Push, PushProgress, Remote};
+pub use snapshot::{Change, ChangeKind, Choice as Storage, parse_size};
 pub use state::{LastRun, State};
 pub use types::*;
+pub use usage::{DiskUsage, ImageUsage};
 pub use wait::Waiting;
 
 /// The engine of one data root. Cheap to clone: all clones are the same engine.

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, RwLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) images: Arc<Images>,
     pub(crate) snapshots: Arc<dyn Driver>,
+    /// Read-locked while layers are unpacked that no image owns yet; whoever forgets unowned layers write-locks it.
+    pub(crate) arriving: RwLock<()>,
     pub(crate) networks: Networks,
     pub(crate) containers: Registry,
     pub(crate) execs: Mutex<BTreeMap<String, Arc<Session>>>,
@@ -85,7 +87,7 @@ impl Engine {
         let lock = take_roots(&options)?;
         let store = Arc::new(Store::open(&options.data_root).map_err(Error::internal)?);
         let images = Arc::new(Images::open(&options.data_root, store.clone())?);
-        let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root.join("overlay"))?.into();
+        let snapshots: Arc<dyn Driver> = snapshot::open(&options.data_root, &options.storage)?.into();
         let runtime = seal(&options.runtime)
             .map_err(|error| Error::at("load the runtime", &options.runtime, &error))?;
         let (records, damaged) = store.all::<Record>(CONTAINERS).map_err(Error::internal)?;
@@ -105,12 +107,14 @@ impl Engine {
             store,
             images,
             snapshots,
+            arriving: RwLock::default(),
             runtime,
             _lock: lock,
         }));
         for warning in &engine.0.warnings {
             tracing::error!("{warning}");
         }
+        engine.mend_layers().await;
         let (recovered, unreadable) = engine.copies_without_record(&records);
         let adoptions = records.into_iter().chain(recovered).map(|(id, record)| engine.adopt(id, record));
         futures_util::future::join_all(adoptions).await;
@@ -268,6 +272,7 @@ impl Engine {
             attachments: record.attachments.clone(),
             ports: record.ports.clone(),
             log_path: self.log_path(&id, &record.config.host.log),
+            storage_driver: self.0.snapshots.name(),
             storage: self.0.snapshots.describe(&id).unwrap_or_default(),
             files: Files {
                 hostname: home.join("hostname"),

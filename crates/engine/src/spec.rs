@@ -244,7 +244,7 @@ fn linux(config: &Config, facts: &Facts) -> Result<spec::Linux> {
         cgroups_path: Some(facts.cgroup.clone()),
         resources: Some(resources(&config.host.resources)),
         sysctl,
-        seccomp: Some(seccomp::default_filter(&bounding)?),
+        seccomp: Some(seccomp::default_filter(&bounding)?.into()),
         masked_paths: MASKED
             .iter()
             .map(|&path| path.to_owned())

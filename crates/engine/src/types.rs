@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{Config, LastRun, State, config::Wish};
+use crate::{Config, LastRun, State, Storage, config::Wish};
 
 /// Where one engine lives; several live side by side with different roots.
 #[derive(Debug, Clone)]
@@ -22,10 +22,31 @@ pub struct Options {
     pub shim: PathBuf,
     /// `knarr-runtime`, absolute.
     pub runtime: PathBuf,
+    /// How layers are kept.
+    pub storage: Storage,
     /// Further OCI runtimes by name.
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Link of the network `bridge`; chosen if none.
     pub bridge: Option<String>,
+    /// Where images come from and go to.
+    pub registries: Registries,
+}
+
+/// Where images come from and go to, and how many of their layers at once.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    /// Mirrors, insecure registries, directories with certificates and `hosts.toml`.
+    pub hosts: registry::Config,
+    /// `max-concurrent-downloads`: layers of one pull.
+    pub downloads: usize,
+    /// `max-concurrent-uploads`: layers of one push.
+    pub uploads: usize,
+}
+
+impl Default for Registries {
+    fn default() -> Self {
+        Self { hosts: registry::Config::default(), downloads: 3, uploads: 5 }
+    }
 }
 
 /// A published snapshot of one container.
@@ -47,6 +68,8 @@ pub struct Container {
     pub execs: Vec<String>,
     /// Where its output is kept, if in a file.
     pub log_path: Option<PathBuf>,
+    /// Which driver keeps its layers.
+    pub storage_driver: &'static str,
     /// Directories on disk by Docker's names (`LowerDir`, …).
     pub storage: BTreeMap<String, String>,
     /// The networks that it is in while it runs, the one that it leaves by first.

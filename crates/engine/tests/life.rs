@@ -33,7 +33,9 @@ impl House {
             cgroup_parent: format!("/knarr/engine-test-{}-{number}", std::process::id()),
             shim: program("knarr-shim"),
             runtime: program("knarr-runtime"),
+            storage: engine::Storage::default(),
             runtimes: BTreeMap::new(),
+            registries: engine::Registries::default(),
             bridge: None,
         };
         let engine = Engine::open(options.clone()).await.expect("open the engine");

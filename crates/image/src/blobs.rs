@@ -9,21 +9,29 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use oci::Digest;
+use oci::{
+    Digest,
+    image::{Document, Manifest},
+};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::Error;
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 #[derive(Debug)]
 pub(crate) struct Blobs {
     dir: PathBuf,
     staging: PathBuf,
+    partial: PathBuf,
 }
+
+/// A download that nobody goes on with is swept.
+const STALE: Duration = Duration::from_hours(7 * 24);
 
 impl Blobs {
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
@@ -31,13 +39,15 @@ impl Blobs {
             dir: root.join("blobs/sha256"),
             // Beside the blobs, so that a rename is enough.
             staging: root.join("blobs/staging"),
+            partial: root.join("blobs/partial"),
         };
         if blobs.staging.exists() {
             fs::remove_dir_all(&blobs.staging).map_err(Error::io("remove", &blobs.staging))?;
         }
-        for dir in [&blobs.dir, &blobs.staging] {
+        for dir in [&blobs.dir, &blobs.staging, &blobs.partial] {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::io("create", dir))?;
         }
+        blobs.sweep_partial()?;
         let layout = root.join("oci-layout");
         if !layout.exists() {
             fs::write(&layout, LAYOUT).map_err(Error::io("write", &layout))?;
@@ -47,6 +57,32 @@ impl Blobs {
 
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.hex())
+    }
+
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
+    /// Where a download of that blob is kept until it is whole.
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partial.join(digest.hex())
+    }
+
+    /// Takes a whole blob back among the downloads.
+    pub(crate) fn set_aside(&self, digest: &Digest) -> Result<(), Error> {
+        let path = self.path(digest);
+        fs::rename(&path, self.partial(digest)).map_err(Error::io("rename", &path))
+    }
+
+    fn sweep_partial(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.partial).map_err(Error::io("list", &self.partial))? {
+            let path = entry.map_err(Error::io("list", &self.partial))?.path();
+            let age = fs::metadata(&path).and_then(|found| found.modified()).map(|at| at.elapsed());
+            if !matches!(age, Ok(Ok(age)) if age < STALE) {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn open_blob(&self, digest: &Digest) -> Result<File, Error> {
@@ -63,6 +99,14 @@ impl Blobs {
             return Err(Error::Invalid(format!("{} is damaged: its content has {found}", path.display())));
         }
         Ok(bytes)
+    }
+
+    /// An image's manifest, checked.
+    pub(crate) fn manifest(&self, digest: &Digest) -> Result<Manifest, Error> {
+        match Document::parse(&self.document(digest)?, None).map_err(Error::invalid)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(Error::Invalid(format!("{digest} is an index, not a manifest"))),
+        }
     }
 
     /// A directory for one load or import, removed with the value; on the blobs' file system.
@@ -117,7 +161,7 @@ pub(crate) fn hash(bytes: &[u8]) -> Digest {
 }
 
 /// Hashes what is written to it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
@@ -138,6 +182,7 @@ impl Write for Hasher {
 }
 
 /// A file that is hashed while it is written.
+#[derive(Debug)]
 pub(crate) struct HashedFile {
     file: File,
     path: PathBuf,

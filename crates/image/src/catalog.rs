@@ -96,8 +96,17 @@ impl Catalog {
         self.tags.get(name).and_then(|id| self.by_id(id))
     }
 
-    /// An image of that manifest which has a name in the same repository.
+    /// All names in the repository of `name`, with their images.
+    pub(crate) fn in_repository(&self, name: &Reference) -> Vec<(Reference, Image)> {
+        let same = self.tags.iter().filter(|(tag, _)| tag.name() == name.name());
+        same.filter_map(|(tag, id)| Some((tag.clone(), self.by_id(id)?))).collect()
+    }
+
+    /// An image that came under that digest, or one of that manifest which has a name in the same repository.
     pub(crate) fn by_manifest(&self, name: &Reference, manifest: &Digest) -> Option<Image> {
+        if let Some(image) = self.by_name(&name.with_digest(manifest.clone())) {
+            return Some(image);
+        }
         let mut ids = self.tags.iter().filter(|(tag, _)| tag.name() == name.name()).map(|(_, id)| id);
         ids.find(|id| self.images.get(id).is_some_and(|image| image.manifest == *manifest))
             .and_then(|id| self.by_id(id))
@@ -124,7 +133,7 @@ impl Catalog {
             self.damaged.retain(|told| !told.starts_with(&format!("image {id}: ")));
         }
         for name in names {
-            self.tag(&id, &name)?;
+            self.put_name(&id, name)?;
         }
         self.by_id(&id).ok_or_else(|| Error::NotFound(id.to_string()))
     }
@@ -136,7 +145,28 @@ impl Catalog {
         if name.digest().is_some() {
             return Err(Error::invalid("refusing to create a tag with a digest reference"));
         }
-        let name = name.clone().with_default_tag();
+        self.put_name(image, name.clone().with_default_tag())
+    }
+
+    /// The registry has the image under that digest.
+    pub(crate) fn came_from(&mut self, image: &Digest, name: &Reference) -> Result<(), Error> {
+        // It may have been removed meanwhile.
+        if self.images.contains_key(image) { self.put_name(image, name.clone()) } else { Ok(()) }
+    }
+
+    /// The same image by another manifest, whose blobs are stored.
+    pub(crate) fn replace(&mut self, image: &Image) -> Result<(), Error> {
+        let id = &image.id;
+        if self.images.contains_key(id) {
+            let record = Record { manifest: image.manifest.clone() };
+            self.records.put(IMAGES, id.as_str(), &record, Durability::Durable)?;
+            self.images.insert(id.clone(), Image { names: Vec::new(), ..image.clone() });
+        }
+        Ok(())
+    }
+
+    /// A name by digest says where an image came from, and is given by pulling and pushing only.
+    fn put_name(&mut self, image: &Digest, name: Reference) -> Result<(), Error> {
         if self.tags.get(&name) != Some(image) {
             let tag = Tag { image: image.clone() };
             self.records.put(TAGS, &name.to_string(), &tag, Durability::Durable)?;
@@ -183,6 +213,15 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    /// Puts those of `candidates` that nobody but the caller, who has pinned them, needs back among what has come of
+    /// downloads: the next attempt finds them there.
+    pub(crate) fn keep_for_later(&self, blobs: &Blobs, candidates: &[Digest]) -> Result<(), Error> {
+        let owned: BTreeSet<&Digest> = self.images.values().flat_map(blobs_of).collect();
+        let ours = |blob: &&Digest| !owned.contains(blob) && self.pins.get(blob) == Some(&1);
+        let whole = candidates.iter().filter(ours).filter(|blob| blobs.has(blob));
+        whole.map(|blob| blobs.set_aside(blob)).fold(Ok(()), Result::and)
     }
 
     /// Removes those of `candidates` that nothing needs. Owners are computed from what there is, never stored; when

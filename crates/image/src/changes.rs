@@ -4,7 +4,7 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use oci::image::{Config, ImageConfig};
+use oci::image::{Config, Healthcheck};
 
 use crate::Error;
 use words::{Quotes, words};
@@ -12,7 +12,7 @@ use words::{Quotes, words};
 /// One instruction: what comes after its name goes into the config.
 type Apply = fn(&mut Config, &str) -> Result<(), Error>;
 
-const INSTRUCTIONS: [(&str, Apply); 9] = [
+const INSTRUCTIONS: [(&str, Apply); 11] = [
     ("CMD", |config, rest| {
         config.cmd = command(rest);
         Ok(())
@@ -33,8 +33,26 @@ const INSTRUCTIONS: [(&str, Apply); 9] = [
         }
         Ok(())
     }),
+    ("HEALTHCHECK", |config, rest| {
+        config.healthcheck = Some(healthcheck(rest)?);
+        Ok(())
+    }),
     ("LABEL", |config, rest| {
         config.labels.extend(pairs("LABEL", rest, config)?);
+        Ok(())
+    }),
+    ("ONBUILD", |config, rest| {
+        let trigger = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        match trigger.as_str() {
+            "" => return Err(Error::invalid("ONBUILD requires at least one argument")),
+            "ONBUILD" => {
+                return Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"));
+            }
+            "MAINTAINER" | "FROM" => {
+                return Err(Error::Invalid(format!("{trigger} isn't allowed as an ONBUILD trigger")));
+            }
+            _ => config.on_build.push(rest.to_owned()),
+        }
         Ok(())
     }),
     ("STOPSIGNAL", |config, rest| {
@@ -67,18 +85,55 @@ const INSTRUCTIONS: [(&str, Apply); 9] = [
     }),
 ];
 
-/// A config with these changes and nothing else.
-pub(crate) fn apply(changes: &[String]) -> Result<ImageConfig, Error> {
-    let mut image = ImageConfig::default();
+/// The config with these changes.
+pub(crate) fn apply(mut config: Config, changes: &[String]) -> Result<Config, Error> {
+    let mut given_command = false;
     for change in changes.iter().flat_map(|text| logical_lines(text)) {
         let (name, rest) = change.split_once(char::is_whitespace).unwrap_or((&change, ""));
         let upper = name.to_ascii_uppercase();
         let Some((_, apply)) = INSTRUCTIONS.iter().find(|(known, _)| *known == upper) else {
             return Err(Error::Invalid(format!("{name} is not a valid change command")));
         };
-        apply(&mut image.config, rest.trim())?;
+        apply(&mut config, rest.trim())?;
+        given_command |= upper == "CMD";
+        // A new entrypoint leaves the old command behind, as in a Dockerfile.
+        if upper == "ENTRYPOINT" && !given_command {
+            config.cmd = None;
+        }
     }
-    Ok(image)
+    Ok(config)
+}
+
+/// Fills what `config` leaves open with what `below` says, as Docker does when a config comes with a commit.
+pub(crate) fn inherit(config: &mut Config, below: &Config) {
+    for (own, other) in [(&mut config.user, &below.user), (&mut config.working_dir, &below.working_dir)] {
+        if own.is_empty() {
+            own.clone_from(other);
+        }
+    }
+    config.exposed_ports.extend(below.exposed_ports.iter().cloned());
+    config.volumes.extend(below.volumes.iter().cloned());
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let given: Vec<_> = config.env.iter().map(|entry| name(entry)).collect();
+    config.env.extend(below.env.iter().filter(|entry| !given.contains(&name(entry))).cloned());
+    for (key, value) in &below.labels {
+        config.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+        if config.cmd.as_ref().is_none_or(Vec::is_empty) {
+            config.cmd.clone_from(&below.cmd);
+        }
+        config.entrypoint.clone_from(&below.entrypoint);
+    }
+    if config.healthcheck.is_none() {
+        config.healthcheck.clone_from(&below.healthcheck);
+    }
+    if config.stop_signal.is_none() {
+        config.stop_signal.clone_from(&below.stop_signal);
+    }
+    if config.shell.is_none() {
+        config.shell.clone_from(&below.shell);
+    }
 }
 
 /// Lines without comments, with those that end in a backslash joined to their next.
@@ -102,6 +157,48 @@ fn logical_lines(text: &str) -> Vec<String> {
 fn command(rest: &str) -> Option<Vec<String>> {
     let shell = || vec!["/bin/sh".into(), "-c".into(), rest.to_owned()];
     (!rest.is_empty()).then(|| serde_json::from_str(rest).unwrap_or_else(|_| shell()))
+}
+
+/// `NONE`, or `[--interval=…] CMD …` as a command is written.
+fn healthcheck(rest: &str) -> Result<Healthcheck, Error> {
+    let mut probe = Healthcheck::default();
+    let mut rest = rest.trim_start();
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let time = || {
+            words::duration(value).ok_or_else(|| Error::Invalid(format!("time: invalid duration {value:?}")))
+        };
+        match name {
+            "interval" => probe.interval = time()?,
+            "timeout" => probe.timeout = time()?,
+            "start-period" => probe.start_period = time()?,
+            "start-interval" => probe.start_interval = time()?,
+            "retries" => {
+                let count = value.parse().ok().filter(|count| *count >= 0);
+                probe.retries = count
+                    .ok_or_else(|| Error::Invalid(format!("--retries must be a number, not {value:?}")))?;
+            }
+            _ => return Err(Error::Invalid(format!("unknown flag: --{name}"))),
+        }
+        rest = after.trim_start();
+    }
+    let (kind, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let command = command.trim();
+    probe.test = match (kind.to_ascii_uppercase().as_str(), command) {
+        ("", _) => return Err(Error::invalid("HEALTHCHECK requires at least one argument")),
+        ("NONE", "") => vec!["NONE".to_owned()],
+        ("NONE", _) => return Err(Error::invalid("HEALTHCHECK NONE takes no arguments")),
+        ("CMD", "") => return Err(Error::invalid("missing command after HEALTHCHECK CMD")),
+        ("CMD", text) => match serde_json::from_str::<Vec<String>>(text) {
+            Ok(words) => [vec!["CMD".to_owned()], words].concat(),
+            Err(_) => vec!["CMD-SHELL".to_owned(), text.to_owned()],
+        },
+        (other, _) => {
+            return Err(Error::Invalid(format!("Unknown type {other:?} in HEALTHCHECK (try CMD)")));
+        }
+    };
+    Ok(probe)
 }
 
 fn some(name: &str, rest: &str, config: &Config) -> Result<Vec<String>, Error> {
@@ -213,7 +310,7 @@ mod tests {
 
     fn config(changes: &[&str]) -> Result<Config, String> {
         let changes: Vec<_> = changes.iter().map(|c| (*c).to_owned()).collect();
-        apply(&changes).map(|image| image.config).map_err(|e| e.to_string())
+        apply(Config::default(), &changes).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -231,6 +328,8 @@ mod tests {
             "VOLUME [\"/data\", \"/with space\"]",
             "VOLUME /a /b",
             "WORKDIR /srv",
+            "HEALTHCHECK --interval=1m30s --retries=3 CMD curl -f http://localhost/ || exit 1",
+            "ONBUILD RUN make",
             "# a comment",
             "WORKDIR \\\n  app/../www",
         ])
@@ -250,6 +349,10 @@ mod tests {
         let volumes: Vec<_> = config.volumes.into_iter().collect();
         assert_eq!(volumes, ["/a", "/b", "/data", "/with space"]);
         assert_eq!(config.working_dir, "/srv/www");
+        let probe = config.healthcheck.unwrap();
+        assert_eq!(probe.test, ["CMD-SHELL", "curl -f http://localhost/ || exit 1"]);
+        assert_eq!((probe.interval, probe.retries), (90_000_000_000, 3));
+        assert_eq!(config.on_build, ["RUN make"]);
     }
 
     #[test]
@@ -273,6 +376,11 @@ mod tests {
             ("EXPOSE +80", "invalid containerPort: +80"),
             ("EXPOSE 9-8", "invalid containerPort: 9-8"),
             ("EXPOSE 80/x", "invalid proto: x"),
+            ("HEALTHCHECK", "HEALTHCHECK requires at least one argument"),
+            ("HEALTHCHECK --interval=x CMD true", "time: invalid duration \"x\""),
+            ("HEALTHCHECK CMD", "missing command after HEALTHCHECK CMD"),
+            ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+            ("ONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"),
             ("STOPSIGNAL x", "Invalid signal: x"),
             ("STOPSIGNAL 65", "Invalid signal: 65"),
             ("USER", "USER requires exactly one argument"),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use oci::image::{History, ImageConfig, Manifest, RootFs, media};
+use oci::image::{Config, History, ImageConfig, Manifest, RootFs, media};
 
 use crate::{
     Error, Import, Shared, Staged,
@@ -26,20 +26,21 @@ use crate::{
 const LEVEL: i32 = 1;
 
 pub(crate) fn import(shared: &Arc<Shared>, rootfs: &mut dyn Read, how: &Import) -> Result<Staged, Error> {
-    let mut config = changes::apply(&how.changes)?;
+    let config = changes::apply(Config::default(), &how.changes)?;
     let staging = shared.blobs.stage()?;
     let at = |name: &str| staging.path().join(name);
     let (layer, diff_id) = store_layer(rootfs, HashedFile::create(at("layer"))?)?;
     let platform = how.platform.clone().unwrap_or_else(host_platform);
     let now = Timestamp::now().to_string();
-    config = ImageConfig {
+    let config = ImageConfig {
         created: Some(now.clone()),
         architecture: platform.architecture,
         variant: platform.variant,
         os: platform.os,
         rootfs: RootFs { diff_ids: vec![diff_id], ..RootFs::default() },
         history: vec![History { created: Some(now), comment: how.message.clone(), ..History::default() }],
-        ..config
+        config,
+        ..ImageConfig::default()
     };
     let text = serde_json::to_vec(&config).map_err(Error::invalid)?;
     let config = stage_bytes(at("config"), &text)?;

@@ -3,22 +3,49 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    sync::Arc,
 };
 
 use oci::Digest;
 
 use crate::{
-    Error, Layer,
-    blobs::{Blobs, Hasher, StagedFile},
+    Error, Layer, Shared,
+    ahead::Ahead,
+    blobs::{Hasher, StagedFile},
     compression::{Compression, Decoder},
 };
 
 const BUFFER: usize = 128 << 10;
 
-pub(crate) fn open(blobs: &Blobs, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+pub(crate) fn open(shared: &Arc<Shared>, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+    let blobs = &shared.blobs;
     let file = blobs.open_blob(&layer.blob)?;
-    let source = Decoder::new(file).map_err(Error::io("read", &blobs.path(&layer.blob)))?;
-    Ok(Box::new(Verified { source, hasher: Some(Hasher::default()), expected: layer.diff_id.clone() }))
+    let content = verified(file, &layer.diff_id, shared);
+    let content = content.map_err(Error::io("read", &blobs.path(&layer.blob)))?;
+    let ahead = Ahead::new(content).map_err(Error::io("start reading", &blobs.path(&layer.blob)))?;
+    Ok(Box::new(ahead))
+}
+
+/// Bytes of the uncompressed archive; read through once, if nobody has before.
+pub(crate) fn plain_size(shared: &Arc<Shared>, layer: &Layer) -> Result<u64, Error> {
+    if layer.blob == layer.diff_id {
+        return Ok(layer.size);
+    }
+    if let Some(size) = shared.known_size(&layer.diff_id) {
+        return Ok(size);
+    }
+    let read = io::copy(&mut open(shared, layer)?, &mut io::sink());
+    read.map_err(Error::io("read", &shared.blobs.path(&layer.blob)))
+}
+
+/// The uncompressed content of a layer that comes as `source`; fails at its end if it is not `expected`.
+pub(crate) fn verified<R: Read + Send + 'static>(
+    source: R,
+    expected: &Digest,
+    shared: &Arc<Shared>,
+) -> io::Result<impl Read + Send + use<R>> {
+    let (source, shared) = (Decoder::new(source)?, shared.clone());
+    Ok(Verified { source, hasher: Some(Hasher::default()), expected: expected.clone(), size: 0, shared })
 }
 
 /// Fails at its end, and again after it, if what was read is not what was expected.
@@ -27,6 +54,8 @@ struct Verified<R> {
     /// Until the end was reached and the content was good.
     hasher: Option<Hasher>,
     expected: Digest,
+    size: u64,
+    shared: Arc<Shared>,
 }
 
 impl<R: Read> Read for Verified<R> {
@@ -35,6 +64,7 @@ impl<R: Read> Read for Verified<R> {
         if length > 0 {
             if let Some(hasher) = &mut self.hasher {
                 hasher.write_all(&buffer[..length])?;
+                self.size += length as u64;
             }
             return Ok(length);
         }
@@ -42,6 +72,7 @@ impl<R: Read> Read for Verified<R> {
             && let Some(hasher) = self.hasher.take()
         {
             check(&hasher.digest(), &self.expected)?;
+            self.shared.remember_size(&self.expected, self.size);
         }
         Ok(0)
     }

@@ -3,17 +3,25 @@
 //! Everything read here comes from outside and is hostile until its digest and shape are checked (rules R10, R12,
 //! R13). A blob is visible only under its digest and only when whole; a name is given last.
 
+mod ahead;
 mod archive_file;
 mod blobs;
 mod catalog;
 mod changes;
 mod compression;
+mod derive;
 mod docker_archive;
+mod download;
+mod flights;
 mod import;
 mod layer;
 mod load;
 mod oci_archive;
+mod platform;
+mod pull;
+mod push;
 mod resolve;
+mod save;
 
 use std::{
     io::Read,
@@ -26,6 +34,13 @@ use store::Store;
 
 use blobs::Blobs;
 use catalog::Catalog;
+use flights::Flights;
+
+pub use pull::{Fetched, Pull, Pulled, Step, Unpack};
+pub use push::{Push, PushStep, Pushed, Watch};
+
+pub use derive::{Derive, NewLayer};
+pub use save::{Format, Outgoing};
 
 /// One image as this engine knows it.
 #[derive(Debug, Clone)]
@@ -87,12 +102,21 @@ pub enum Error {
     /// No image of that name or id. The text is Docker's.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The registry has the name, but no image for the platform; says which there are.
+    #[error("{0}")]
+    Missing(String),
     /// What was handed in is not acceptable; says which part and why.
     #[error("{0}")]
     Invalid(String),
     /// A short id that several images share, or an image that several names hold.
     #[error("{0}")]
     Conflict(String),
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// [`Unpack::apply`] failed, with this.
+    #[error("{0}")]
+    Unpack(Box<dyn std::error::Error + Send + Sync>),
     /// The records.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -116,11 +140,23 @@ pub struct Images(Arc<Shared>);
 struct Shared {
     blobs: Blobs,
     catalog: Mutex<Catalog>,
+    /// Of uncompressed layers, as far as they were learned.
+    sizes: save::Sizes,
+    /// Blobs on their way here.
+    flights: Flights,
 }
 
 impl Shared {
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_size(&self, diff_id: &Digest) -> Option<u64> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id).copied()
+    }
+
+    fn remember_size(&self, diff_id: &Digest, size: u64) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id.clone(), size);
     }
 }
 
@@ -152,7 +188,12 @@ impl Images {
     pub fn open(root: &Path, records: Arc<Store>) -> Result<Self, Error> {
         let blobs = Blobs::open(root)?;
         let catalog = Catalog::open(&blobs, records)?;
-        let images = Self(Arc::new(Shared { blobs, catalog: Mutex::new(catalog) }));
+        let images = Self(Arc::new(Shared {
+            blobs,
+            catalog: Mutex::new(catalog),
+            sizes: save::Sizes::default(),
+            flights: Flights::default(),
+        }));
         images.sweep()?;
         Ok(images)
     }
@@ -178,6 +219,32 @@ impl Images {
         load::load(&self.0, archive)
     }
 
+    /// Fetches an image; its layers are handed to `unpack` while they come. What is there already is not fetched.
+    pub fn pull(&self, client: &registry::Client, how: &Pull, unpack: &dyn Unpack) -> Result<Pulled, Error> {
+        pull::pull(&self.0, client, how, unpack)
+    }
+
+    /// Sends an image to a registry under a name; what is there already is not sent.
+    pub fn push(
+        &self,
+        client: &registry::Client,
+        image: &Image,
+        how: &Push,
+        watch: Watch<'_>,
+    ) -> Result<Pushed, Error> {
+        push::push(&self.0, client, image, how, watch)
+    }
+
+    /// Other repositories of the registry of `name` that have layers of `image`.
+    pub fn sources(&self, image: &Image, name: &Reference) -> Vec<String> {
+        let mut all: Vec<_> = push::sources(&self.0, image, name).into_values().flatten().collect();
+        all.sort();
+        all.dedup();
+        // Each is one more right that the registry has to look up.
+        all.truncate(10);
+        all
+    }
+
     /// Makes an image of one layer from a file system archive (also compressed).
     pub fn import(&self, rootfs: &mut dyn Read, how: &Import) -> Result<Staged, Error> {
         import::import(&self.0, rootfs, how)
@@ -185,7 +252,23 @@ impl Images {
 
     /// The uncompressed archive of a layer. The reader fails at its end if the content is not `diff_id`.
     pub fn open_layer(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        layer::open(&self.0.blobs, layer)
+        layer::open(&self.0, layer)
+    }
+
+    /// A place to write an uncompressed layer archive to, for [`Images::derive`].
+    pub fn new_layer(&self) -> Result<NewLayer, Error> {
+        NewLayer::create(&self.0)
+    }
+
+    /// Makes an image of another one, or of none, and a layer, or none.
+    pub fn derive(&self, layer: Option<NewLayer>, how: &Derive) -> Result<Staged, Error> {
+        derive::derive(&self.0, layer, how)
+    }
+
+    /// Images for an archive, by the words of `docker save`: a name, a repository for all its tags, an id for the
+    /// image without names.
+    pub fn save(&self, words: &[String], format: Format) -> Result<Outgoing, Error> {
+        save::outgoing(&self.0, words, format)
     }
 
     /// Records a staged image and gives it its names, which older images lose. The image is listed from then on.

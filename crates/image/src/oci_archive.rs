@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// containerd's and Docker's annotation: the full name.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// OCI's: the full name, or only a tag.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// `buildx`'s annotation of what is not an image but belongs to one.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// Indexes within indexes.

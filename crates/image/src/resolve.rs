@@ -20,6 +20,15 @@ pub(crate) fn get(catalog: &Catalog, text: &str) -> Result<Image, Error> {
     }
 }
 
+/// Whether a word is an id, whole or its beginning, and no name.
+pub(crate) fn is_id(catalog: &Catalog, text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let whole = format!("sha256:{hex}").parse::<Digest>().is_ok();
+    let named =
+        text.parse::<Reference>().is_ok_and(|name| catalog.by_name(&name.with_default_tag()).is_some());
+    whole || (!named && matches!(by_prefix(catalog, text, hex), Ok(Some(_)) | Err(_)))
+}
+
 fn by_prefix(catalog: &Catalog, text: &str, hex: &str) -> Result<Option<Image>, Error> {
     let is_hex = !hex.is_empty() && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !is_hex {

@@ -31,5 +31,12 @@ fn main() -> ExitCode {
 
 fn serve(mut words: Vec<String>) -> ExitCode {
     words.remove(0);
-    daemon::main(&Service::parse_from(words).args)
+    let matches = Service::command().get_matches_from(&words);
+    match daemon::with_file(words, &matches) {
+        Ok(words) => daemon::main(&Service::parse_from(words).args),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

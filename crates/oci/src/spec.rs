@@ -3,7 +3,7 @@
 //! Unknown members are ignored on reading, as the spec demands; absent ones stay absent on writing. A member that is
 //! there twice is refused: two readers would see two documents.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -160,7 +160,7 @@ Linux {
     #[serde(default, skip_serializing_if = "Option::is_none")] intel_rdt: Option<IntelRdt>,
     #[serde(default, skip_serializing_if = "Option::is_none")] memory_policy: Option<MemoryPolicy>,
     #[serde(default, deserialize_with = "crate::strict::map", skip_serializing_if = "BTreeMap::is_empty")] sysctl: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")] seccomp: Option<Seccomp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] seccomp: Option<Arc<Seccomp>>,
     #[serde(default, skip_serializing_if = "Option::is_none")] rootfs_propagation: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] masked_paths: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")] readonly_paths: Vec<String>,

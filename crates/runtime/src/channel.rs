@@ -1,12 +1,15 @@
 //! What the two halves of the runtime say to each other while a container is made: lines of JSON over a socket pair.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    time::Duration,
 };
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trace::Timeline;
@@ -21,9 +24,19 @@ pub enum Message {
     Ask(String),
     /// Everything before the start is done.
     Ready(Timeline),
+    /// The filter that is loaded next has its listener at this descriptor; a byte there says that it was taken.
+    Listener {
+        /// The descriptor's number.
+        number: i32,
+        /// An address in the process.
+        taken_at: u64,
+    },
     /// A step failed; the child ends.
     Failed(Error, Timeline),
 }
+
+/// Longer than any timeline; what a process in a container may say must not become the memory of one outside.
+const LONGEST: u64 = 64 << 20;
 
 /// One end.
 #[derive(Debug)]
@@ -51,7 +64,7 @@ impl Channel {
     /// Waits for what the other end says; `None` when it is gone.
     pub fn hear<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         let mut line = Vec::new();
-        let length = match self.0.read_until(b'\n', &mut line) {
+        let length = match self.0.by_ref().take(LONGEST + 1).read_until(b'\n', &mut line) {
             // The other end was killed with something unread.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
             other => other.during(|| "read from the other half of the runtime")?,
@@ -59,8 +72,22 @@ impl Channel {
         if length == 0 {
             return Ok(None);
         }
+        if length as u64 > LONGEST {
+            return Err(Error::new("the other half of the runtime: what it says is too long"));
+        }
         let heard = serde_json::from_slice(&line);
         heard.map(Some).map_err(|error| Error::new(format!("the other half of the runtime: {error}")))
+    }
+
+    /// Whether something is there to be heard, at the latest after `patience`.
+    pub fn has_news(&self, patience: Duration) -> bool {
+        let limit = Timespec {
+            tv_sec: patience.as_secs().cast_signed(),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        !self.0.buffer().is_empty()
+            || poll(&mut [PollFd::new(self.0.get_ref(), PollFlags::IN)], Some(&limit))
+                .is_ok_and(|ready| ready > 0)
     }
 
     /// Hands a descriptor over, before what is said next.
@@ -91,3 +118,12 @@ impl Channel {
         }
     }
 }
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use crate::{
     cgroup::{self, Place},
     error::{During, Error, Result},
     rdt,
+    seccomp::notify::Agent,
 };
 
 /// `state.json`
@@ -64,6 +65,9 @@ pub struct Record {
     pub memory_policy: Option<MemoryPolicy>,
     /// Those that are still to run.
     pub hooks: Hooks,
+    /// Who decides on the system calls of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
 }
 
 /// A container's directory and record.

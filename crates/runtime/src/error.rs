@@ -14,7 +14,7 @@ pub struct Error {
 }
 
 /// The newest of the calls without which nothing is confined is `mount_setattr`.
-const TOO_OLD: &str = "this kernel is too old: clone3, pidfd_open, openat2, close_range and mount_setattr are needed, \
+const TOO_OLD: &str = "this kernel is too old: clone3, pidfd_open, openat2, fsopen, close_range and mount_setattr are needed, \
                        all of which Linux 5.12 has";
 
 /// Results of this room.

@@ -27,6 +27,7 @@ use crate::{
     netdev::Moved,
     plan::Plan,
     record::{Description, Recorder},
+    seccomp::notify::Agent,
     steps::Child,
     trees::Trees,
 };
@@ -101,7 +102,7 @@ fn namespaces_of(pid: i32) -> Description {
 }
 
 /// The parent's part until the child is ready.
-fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
+pub(crate) fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) -> Result<()> {
     let mut trees = Trees::default();
     loop {
         match born.channel.hear::<Message>()? {
@@ -121,6 +122,7 @@ fn see_through(launch: &Launch<'_>, born: &mut Born, recorder: &mut Recorder) ->
                 }
                 born.channel.say(&true)?;
             }
+            Some(other) => return Err(Error::new(format!("the child says {other:?} before it is ready"))),
             None => return Err(ended_early(born)),
         }
     }
@@ -202,19 +204,51 @@ impl Born {
         Ok(Self { pid, pidfd, channel, moved: RefCell::default() })
     }
 
+    /// A process that somebody else has made.
+    #[cfg(test)]
+    pub(crate) fn of(pid: i32, pidfd: OwnedFd, channel: Channel) -> Self {
+        Self { pid, pidfd, channel, moved: RefCell::default() }
+    }
+
     /// Lets it become its program; fails if that fails.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self, agent: Option<&Agent>, state: &State) -> Result<()> {
         self.channel.say(&true)?;
-        started(&mut self.channel)
+        started(&mut self.channel, &Starting { pid: self.pid, pidfd: self.pidfd.as_fd(), agent, state })
     }
 }
 
+/// A process that has been told to start.
+#[derive(Debug)]
+pub struct Starting<'a> {
+    /// As the host sees it.
+    pub pid: i32,
+    /// The handle.
+    pub pidfd: BorrowedFd<'a>,
+    /// Who decides on its system calls.
+    pub agent: Option<&'a Agent>,
+    /// Of its container.
+    pub state: &'a State,
+}
+
 /// Waits until the program runs, which closes the other end, or for why it does not.
-pub fn started(channel: &mut Channel) -> Result<()> {
-    match channel.hear::<Message>()? {
-        None => Ok(()),
-        Some(Message::Failed(error, _)) => Err(error),
-        Some(other) => Err(Error::new(format!("the container's process says {other:?}"))),
+pub fn started(channel: &mut Channel, starting: &Starting<'_>) -> Result<()> {
+    loop {
+        match channel.hear::<Message>()? {
+            None => return Ok(()),
+            Some(Message::Failed(error, _)) => return Err(error),
+            Some(Message::Listener { number, taken_at }) => {
+                let Starting { pid, pidfd, agent, state } = starting;
+                let agent = agent.ok_or_else(|| Error::new("a filter that notifies, and no listenerPath"));
+                let told =
+                    agent.and_then(|agent| agent.inform(*pidfd, (number, taken_at), channel, *pid, state));
+                if told.is_err() {
+                    // It must not run without its agent.
+                    let _ = sys::process::signal(*pidfd, 9);
+                }
+                told?;
+            }
+            Some(other) => return Err(Error::new(format!("the container's process says {other:?}"))),
+        }
     }
 }
 

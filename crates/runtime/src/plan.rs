@@ -200,7 +200,7 @@ pub fn plan(spec: &Spec, host: &Host, request: &Request) -> Result<Plan> {
         plan.namespaces &= !namespace_bit("time");
         plan.setup.extend(new_user.then_some(Step::NewTimeNamespace(time_offsets)));
     }
-    let program = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let program = linux.seccomp.as_deref().map(seccomp::compile).transpose()?;
     child::plan(&mut plan, spec, host, request, &namespaces, child, program)?;
     Ok(plan)
 }

@@ -238,7 +238,7 @@ fn what_is_missing_is_named_with_its_remedy() {
     let mut named = Rootless::new("true");
     named.linux()["cgroupsPath"] = json!("/knarr/by-name");
     let said = named.run();
-    assert!(said.code != 0 && said.err.contains("cgroup"), "{}", said.err);
+    assert!(said.code != 0 && said.err.contains("make cgroup"), "{}", said.err);
 
     let mut limited = Rootless::new("true");
     limited.linux()["resources"] = json!({ "memory": { "limit": 10_000_000 } });

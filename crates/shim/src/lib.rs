@@ -15,6 +15,7 @@ mod error;
 mod escape;
 mod log;
 mod oom;
+mod program;
 pub mod protocol;
 mod requests;
 mod root;

@@ -18,6 +18,8 @@ use sys::{
     mounts::id_map_namespace,
 };
 
+use crate::program::{PROGRAM, by_program};
+
 /// Mounts `mount` in `rootfs`; `/` is `rootfs` itself. Looked up anew each time, so that later mounts land on
 /// earlier ones, and below the root only.
 pub(crate) fn assemble(rootfs: &Path, mount: &Mount) -> io::Result<()> {
@@ -27,6 +29,9 @@ pub(crate) fn assemble(rootfs: &Path, mount: &Mount) -> io::Result<()> {
     let mut words: Vec<&str> = mount.options.iter().map(String::as_str).collect();
     words.retain(|word| !attributes.take(word));
     let kind = mount.kind.as_deref().unwrap_or("bind");
+    if let Some(program) = kind.strip_prefix(PROGRAM) {
+        return by_program(program, mount, rootfs);
+    }
     let recursive = words.contains(&"rbind");
     let binds = kind == "bind" || recursive || words.contains(&"bind");
     let ids = IdMap { uids: mount.uid_mappings.clone(), gids: mount.gid_mappings.clone() };

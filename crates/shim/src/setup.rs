@@ -22,6 +22,7 @@ use crate::{
     connection::{Connection, Mode},
     error::{Context, Error, Result},
     log::JsonFile,
+    program::release,
     protocol::{Config, Log, Reply},
     root::assemble,
     runtime::Runtime,
@@ -70,6 +71,7 @@ pub fn run(dir: &Path) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             shim.serve();
+            release(&shim.dir.join("rootfs"), &shim.config.root);
             // A client that finds no socket reads exit.json. By the handle: the name may be the next run's by now.
             let _ = unlinkat(&shim.dir_handle, "shim.sock", AtFlags::empty());
             ExitCode::SUCCESS

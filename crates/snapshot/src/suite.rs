@@ -4,18 +4,23 @@
 //! Mounts are made detached, so that the host never sees them and they vanish with their descriptor.
 
 mod checks;
+mod packing;
 
 use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
+    process::Command,
 };
 
 use archive::{Header, Kind, Writer};
 use oci::{Digest, IdMap, Mount};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen,
+use rustix::{
+    fs::CWD,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
+    },
 };
 
 use crate::{Driver, InitEntry, Prepare};
@@ -27,7 +32,7 @@ type Check = fn(&dyn Driver);
 /// # Panics
 /// If the driver does not do what it must.
 pub fn run(driver: &dyn Driver) {
-    let checks: [(&str, Check); 13] = [
+    let checks: [(&str, Check); 19] = [
         ("layers come and go", checks::layers_come_and_go),
         ("broken archives leave nothing", checks::broken_archives_leave_nothing),
         ("metadata is kept", checks::metadata_is_kept),
@@ -41,6 +46,12 @@ pub fn run(driver: &dyn Driver) {
         ("two hundred layers", checks::two_hundred_layers),
         ("writable layers stay until removed", checks::writable_layers_stay),
         ("volatile snapshots mount again", checks::volatile_snapshots_mount_again),
+        ("changes are told as Docker tells them", packing::changes_are_told_as_docker_tells_them),
+        ("a diff is a layer", packing::a_diff_is_a_layer),
+        ("archives keep everything", packing::archives_keep_everything),
+        ("layers are packed with their marks", packing::layers_are_packed_with_their_marks),
+        ("an export has the init layer", packing::an_export_has_the_init_layer),
+        ("a receiver may fail", packing::a_receiver_may_fail),
     ];
     for (name, check) in checks {
         eprintln!("{}: {name}", driver.name());
@@ -90,13 +101,22 @@ pub fn digest(number: u32) -> Digest {
     Digest::sha256(bytes)
 }
 
-/// A mount of a driver, made detached.
+/// A mount of a driver, as the shim makes it; but where the kernel does it, it is attached nowhere.
 ///
 /// # Errors
-/// The kernel's.
-pub fn assemble(mount: &Mount) -> io::Result<OwnedFd> {
-    let context = fsopen(mount.kind.as_deref().unwrap_or_default(), FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", mount.source.as_deref().unwrap_or("none"))?;
+/// The kernel's, or the program's.
+pub fn assemble(mount: &Mount) -> io::Result<Assembled> {
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    let source = mount.source.as_deref().unwrap_or("none");
+    if kind == "bind" {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        return Ok(Assembled { root: open_tree(CWD, source, flags)?, program: None });
+    }
+    if let Some(program) = kind.strip_prefix("fuse.") {
+        return by_program(program, mount);
+    }
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", source)?;
     for option in &mount.options {
         match option.split_once('=') {
             Some((key, value)) => fsconfig_set_string(&context, key, value)?,
@@ -104,7 +124,45 @@ pub fn assemble(mount: &Mount) -> io::Result<OwnedFd> {
         }
     }
     fsconfig_create(&context)?;
-    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    Ok(Assembled { root, program: None })
+}
+
+/// Only in a mount namespace of the caller's own.
+fn by_program(program: &str, mount: &Mount) -> io::Result<Assembled> {
+    let target = std::env::temp_dir().join(format!("knarr-suite-{}", crate::tree::unique()));
+    fs::create_dir(&target)?;
+    let status = Command::new(program).arg("-o").arg(mount.options.join(",")).arg(&target).status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("{program}: {status}")));
+    }
+    let root = crate::tree::open_directory(CWD, &target)?;
+    Ok(Assembled { root, program: Some(target) })
+}
+
+/// A mount to look into; gone when dropped.
+#[derive(Debug)]
+pub struct Assembled {
+    root: OwnedFd,
+    /// Where a program has mounted it.
+    program: Option<PathBuf>,
+}
+
+impl Assembled {
+    /// Its root.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()))
+    }
+}
+
+impl Drop for Assembled {
+    fn drop(&mut self) {
+        if let Some(target) = &self.program {
+            let _ = unmount(target, UnmountFlags::DETACH);
+            let _ = fs::remove_dir(target);
+        }
+    }
 }
 
 #[track_caller]
@@ -133,15 +191,21 @@ impl<'d> Fixture<'d> {
         Self { driver, chain }
     }
 
+    /// Another layer on top.
+    fn push(&mut self, tar: &[u8]) {
+        self.chain.push(digest(self.chain.len() as u32 + 1));
+        good(self.driver.apply(&self.chain, &mut &tar[..]));
+    }
+
     fn prepare(&self, init: &[InitEntry], volatile: bool) {
-        let request = Prepare { chain: &self.chain, init, ids: &IdMap::IDENTITY, volatile };
+        let request = Prepare { chain: &self.chain, init, ids: &IdMap::IDENTITY, volatile, size: None };
         good(self.driver.prepare(KEY, &request));
     }
 
-    /// The merged view.
+    /// A new container's root.
     fn view(&self, init: &[InitEntry]) -> Tree {
         self.prepare(init, false);
-        Tree(good(self.driver.view(KEY)))
+        self.mount()
     }
 
     fn mount(&self) -> Tree {
@@ -161,12 +225,12 @@ impl Drop for Fixture<'_> {
     }
 }
 
-/// A detached mount to look into.
-struct Tree(OwnedFd);
+/// A mount to look into.
+struct Tree(Assembled);
 
 impl Tree {
     fn path(&self, path: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{path}", self.0.as_raw_fd()))
+        self.0.path().join(path)
     }
 
     #[track_caller]

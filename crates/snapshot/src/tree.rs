@@ -3,11 +3,12 @@
 
 use std::{
     collections::HashSet,
-    ffi::{CStr, OsStr},
+    ffi::{CStr, CString, OsStr},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -32,6 +33,23 @@ pub(crate) const PRIVATE: Mode = Mode::RWXU;
 
 /// Marks a directory that hides what is below it; set by whiteout entries only.
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
+
+/// What an archive's names for removals begin with (AUFS's habit, which the OCI kept: image-spec, layer.md).
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
+
+/// Parent and last component.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A name from an archive or a container, for messages.
+pub(crate) fn host_path(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
+}
 
 pub(crate) fn open_directory(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -95,6 +113,14 @@ fn remove_level(at: BorrowedFd<'_>, name: &OsStr, aside: BorrowedFd<'_>, level: 
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error),
+    }
+    // A subvolume goes in one call.
+    let subvolume = look(at, name)?.is_some_and(|stat| stat.st_ino == sys::btrfs::ROOT_INODE);
+    if subvolume
+        && let Ok(name) = CString::new(name.as_bytes())
+        && sys::btrfs::destroy(at, &name).is_ok()
+    {
+        return Ok(());
     }
     if level == DEEP {
         return renameat_with(at, name, aside, unique(), RenameFlags::NOREPLACE);
@@ -174,7 +200,7 @@ pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<Stat> {
 
 /// Attributes that mean something to overlayfs or to us, and so never come from an image.
 pub(crate) fn is_private(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"trusted.knarr."]
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.knarr."]
         .iter()
         .any(|prefix| name.starts_with(prefix))
 }

@@ -26,11 +26,11 @@ use sys::Root;
 
 use crate::{
     Applied, Error,
-    tree::{self, OPAQUE, PRIVATE, is_directory, is_whiteout, look},
+    tree::{
+        self, OPAQUE, OPAQUE_MARKER, PRIVATE, WHITEOUT, host_path, is_directory, is_whiteout, look, split,
+    },
 };
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// Large enough that calls cost nothing beside the copying.
 const BUFFER: usize = 256 << 10;
 
@@ -102,10 +102,6 @@ fn refuse(path: &[u8], why: &str) -> Error {
     Error::Archive(format!("entry \"{}\" {why}", shown(path)))
 }
 
-fn host_path(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(path))
-}
-
 /// The components of a name, which must stay inside the layer and not look like whiteouts but for the last.
 fn normalize(path: &[u8]) -> Result<Vec<u8>, Error> {
     if path.starts_with(b"/") {
@@ -128,14 +124,6 @@ fn normalize(path: &[u8]) -> Result<Vec<u8>, Error> {
         return Err(refuse(path, "lies in a whiteout"));
     }
     Ok(clean)
-}
-
-/// Parent and last component.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
 }
 
 impl Unpacker<'_> {

@@ -9,9 +9,11 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use archive::{Header, Kind, Writer};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use snapshot::{
     Driver, Error,
     suite::{digest, directory, file, link, tar},
@@ -35,7 +37,7 @@ impl Range {
         fs::create_dir(&canary).unwrap();
         fs::set_permissions(&canary, fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(canary.join("f"), "untouched").unwrap();
-        let driver = snapshot::open(&base.path().join("root")).unwrap();
+        let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
         let mut range = Self { base, driver, before: String::new() };
         range.before = range.listing();
         range
@@ -235,4 +237,119 @@ fn layers_are_not_for_everybody() {
         let mode = fs::metadata(root.join(directory)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700, "{directory}");
     }
+}
+
+/// T-7: what is too much is refused where it is read, before it is made.
+#[test]
+fn too_much_is_refused() {
+    let range = Range::new();
+    let deep = "d/".repeat(100_000);
+    let entry = Header { path: deep.into_bytes(), ..directory("x") };
+    let error = range.apply(&tar(&[(entry, b"")])).unwrap_err().to_string();
+    assert!(error.contains("a path of more than 4095 bytes"), "{error}");
+    let mut loaded = file("loaded");
+    for number in 0..30 {
+        loaded.xattrs.insert(format!("user.x{number}").into_bytes(), vec![b'x'; 60_000]);
+    }
+    let mut writer = Writer::new(Vec::new());
+    assert!(writer.append(&loaded, &b""[..]).is_err(), "our own writer makes no such thing");
+    // One of each at the limit of what the kernel takes is the file system's to refuse.
+    let mut heavy = file("heavy");
+    heavy.xattrs.insert(b"trusted.x".to_vec(), vec![b'x'; 60_000]);
+    let _ = range.apply(&tar(&[(heavy, b"")]));
+}
+
+/// T-8: twins by case and by Unicode's forms are different names to Linux, and stay so.
+#[test]
+fn twins_are_two() {
+    let range = Range::new();
+    let layer =
+        tar(&[(file("a"), b"1"), (file("A"), b"2"), (file("\u{e4}"), b"3"), (file("a\u{308}"), b"4")]);
+    range.driver.apply(&[digest(1)], &mut &layer[..]).unwrap();
+    let path = common::layer(&range.base.path().join("root"), &digest(1));
+    assert_eq!(fs::read_dir(path).unwrap().count(), 4);
+}
+
+/// Exchanges that the swapper must have made.
+const ROUNDS: u64 = 10_000;
+
+fn disturbed_layer() -> Vec<u8> {
+    let mut entries = vec![(directory("d"), &b""[..]), (directory("d/e"), b"")];
+    let names: Vec<_> =
+        (0..40).flat_map(|number| [format!("d/f{number}"), format!("d/e/f{number}")]).collect();
+    for name in &names {
+        entries.push((file(name), b"content"));
+        entries.push((file("d/e/again"), b"content"));
+    }
+    // Removals, replacements and times that are set at the end.
+    entries.push((file("d/.wh.f"), b""));
+    entries.push((file("d/.wh..wh..opq"), b""));
+    entries.push((directory("d"), b""));
+    tar(&entries)
+}
+
+/// Exchanges `d` and `d/e` of everything that is staged for a link that leads to the canary.
+fn swap(staging: &Path, links: &Path, done: &AtomicBool, swaps: &AtomicU64) {
+    let mut number = 0_u64;
+    while !done.load(Ordering::Relaxed) {
+        for staged in fs::read_dir(staging).unwrap().flatten() {
+            for name in ["d", "d/e"] {
+                number += 1;
+                let link = links.join(format!("l{}", number % 8));
+                let place = staged.path().join(name);
+                for _ in 0..2 {
+                    if renameat_with(CWD, &link, CWD, &place, RenameFlags::EXCHANGE).is_ok() {
+                        swaps.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// T-9: layers are unpacked, the same ones side by side, while somebody else exchanges what they are unpacked into
+/// for links that lead out (CVE-2025-47290, CVE-2018-15664). However the race ends, nothing outside is touched.
+#[test]
+fn an_unpacking_that_is_disturbed_stays_inside() {
+    let base = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (root, canary, links) =
+        (base.path().join("root"), base.path().join("canary"), base.path().join("links"));
+    fs::create_dir_all(canary.join("e")).unwrap();
+    fs::write(canary.join("f"), "untouched").unwrap();
+    fs::create_dir(&links).unwrap();
+    for number in 0..8 {
+        std::os::unix::fs::symlink(&canary, links.join(format!("l{number}"))).unwrap();
+    }
+    let before = state(&canary);
+    let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
+    let (done, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
+    let archive = disturbed_layer();
+    std::thread::scope(|scope| {
+        scope.spawn(|| swap(&root.join("tmp"), &links, &done, &swaps));
+        let workers: Vec<_> = (0..2_u32)
+            .map(|worker| {
+                let (driver, archive, swaps) = (&driver, &archive, &swaps);
+                scope.spawn(move || {
+                    let mut round = 0;
+                    while swaps.load(Ordering::Relaxed) < ROUNDS {
+                        round += 1;
+                        // Each layer by both, at about the same time; disturbed, it may well fail.
+                        let _ = driver.apply(&[digest(round)], &mut &archive[..]);
+                        let _ = driver.forget(&driver.layer_name(&[digest(round + worker)]));
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(state(&canary), before);
+}
+
+fn state(canary: &Path) -> String {
+    let path = canary.to_str().unwrap();
+    let own = common::run("stat", &["-c", "%a %u %g %y %z", path]);
+    own + &common::listing(canary) + &fs::read_to_string(canary.join("f")).unwrap()
 }

@@ -40,7 +40,7 @@ fn source(base: &Path) -> PathBuf {
 fn a_system_s_files_are_unpacked_as_tar_would() {
     let base = tempfile::tempdir().unwrap();
     let source = source(base.path());
-    let driver = snapshot::open(&base.path().join("root")).unwrap();
+    let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
     let archive = base.path().join("archive.tar");
     let ways = ["gnu", "pax --xattrs", "pax --sparse --xattrs", "gnu --sparse"];
     for (number, way) in ways.iter().enumerate() {
@@ -70,7 +70,7 @@ fn a_system_s_files_are_unpacked_as_tar_would() {
 #[ignore = "started by the test of crashes"]
 fn child_that_applies_its_input() {
     let root = PathBuf::from(std::env::var_os("KNARR_TEST_ROOT").expect("started by hand"));
-    let driver = snapshot::open(&root).unwrap();
+    let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
     driver.apply(&[digest(1)], &mut std::io::stdin()).unwrap();
 }
 
@@ -99,7 +99,7 @@ fn a_killed_unpacking_leaves_nothing() {
         }
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        let driver = snapshot::open(&root).unwrap();
+        let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
         assert_eq!(driver.layers().unwrap(), Vec::<String>::new());
         common::wait_for_trash(&root);
     }
@@ -110,7 +110,7 @@ fn a_killed_unpacking_leaves_nothing() {
 #[ignore = "started by the test of full disks"]
 fn child_on_a_full_disk() {
     let root = PathBuf::from(std::env::var_os("KNARR_TEST_ROOT").expect("started by hand"));
-    let driver = snapshot::open(&root).unwrap();
+    let driver = snapshot::open_driver("overlay", &root, &[]).unwrap();
     let big = vec![7; 3 << 20];
     let layer = tar(&[(directory("d"), b""), (file("d/small"), b"x"), (file("d/big"), &big)]);
     let error = driver.apply(&[digest(1)], &mut &layer[..]).unwrap_err();
@@ -141,9 +141,11 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 fn volatile_snapshots_do_not_outlive_the_boot() {
     let base = tempfile::tempdir().unwrap();
     let root = base.path();
-    let driver = snapshot::open(root).unwrap();
+    let driver = snapshot::open_driver("overlay", root, &[]).unwrap();
     for (key, volatile) in [("volatile", true), ("kept", false)] {
-        driver.prepare(key, &Prepare { chain: &[], init: &[], ids: &IdMap::IDENTITY, volatile }).unwrap();
+        driver
+            .prepare(key, &Prepare { chain: &[], init: &[], ids: &IdMap::IDENTITY, volatile, size: None })
+            .unwrap();
         fs::write(root.join("snapshots").join(key).join("upper/f"), "x").unwrap();
     }
     let snapshot = root.join("snapshots/volatile");
@@ -160,12 +162,38 @@ fn volatile_snapshots_do_not_outlive_the_boot() {
     }
 }
 
+/// A layer that the disk may not have yet is known as such, and does not outlive a crash of the machine.
+#[test]
+fn doubtful_layers_are_unpacked_again() {
+    const MARK: &str = "trusted.knarr.unsettled";
+    let base = tempfile::tempdir().unwrap();
+    let layer = tar(&[(file("f"), &vec![1; 100_000])]);
+    let path = |number| common::layer(base.path(), &digest(number));
+    let marked = |number| rustix::fs::getxattr(path(number), MARK, &mut [0; 64][..]).is_ok();
+    {
+        let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
+        for number in 0..2 {
+            driver.apply(&[digest(number)], &mut &layer[..]).unwrap();
+        }
+        let start = Instant::now();
+        while marked(0) || marked(1) {
+            assert!(start.elapsed() < Duration::from_mins(1), "never synced");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    rustix::fs::setxattr(path(0), MARK, b"another boot", XattrFlags::empty()).unwrap();
+    let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
+    assert!(!driver.has(&[digest(0)]) && driver.has(&[digest(1)]));
+    driver.apply(&[digest(0)], &mut &layer[..]).unwrap();
+    assert!(driver.has(&[digest(0)]));
+}
+
 /// Unpacked in parallel, also the same layer twice at once; opened again, all is there.
 #[test]
 fn layers_are_unpacked_side_by_side() {
     let base = tempfile::tempdir().unwrap();
     {
-        let driver = snapshot::open(base.path()).unwrap();
+        let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
         std::thread::scope(|scope| {
             for number in 0..8_u32 {
                 let driver = &driver;
@@ -176,7 +204,7 @@ fn layers_are_unpacked_side_by_side() {
             }
         });
     }
-    let driver = snapshot::open(base.path()).unwrap();
+    let driver = snapshot::open_driver("overlay", base.path(), &[]).unwrap();
     assert_eq!(driver.layers().unwrap().len(), 4);
     common::wait_for_trash(base.path());
 }
@@ -192,14 +220,14 @@ fn figures() {
     let mut whole = Vec::new();
     fs::File::open(&archive).unwrap().read_to_end(&mut whole).unwrap();
     rustix::fs::sync();
-    let driver = snapshot::open(&base.path().join("root")).unwrap();
+    let driver = snapshot::open_driver("overlay", &base.path().join("root"), &[]).unwrap();
     let start = Instant::now();
     let applied = driver.apply(&[digest(1)], &mut &whole[..]).unwrap();
     println!("apply {:?} {applied:?}", start.elapsed());
     tar_figure(&archive, &base.path().join("tar"));
     let init = [InitEntry { path: "/etc/hosts", kind: InitKind::File }];
     let chain = [digest(1)];
-    let request = Prepare { chain: &chain, init: &init, ids: &IdMap::IDENTITY, volatile: false };
+    let request = Prepare { chain: &chain, init: &init, ids: &IdMap::IDENTITY, volatile: false, size: None };
     let verbs: [&dyn Fn(&str); 3] =
         [&|key| driver.prepare(key, &request).unwrap(), &|key| drop(driver.mounts(key).unwrap()), &|key| {
             driver.remove(key).unwrap();

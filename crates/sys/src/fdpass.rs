@@ -13,7 +13,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen,
-        recvmsg, sendmsg, socket_with,
+        recvmsg, send, sendmsg, socket_with,
     },
 };
 
@@ -49,11 +49,19 @@ pub fn short_path(path: &Path, directory: impl AsFd) -> PathBuf {
 
 /// Sends `descriptor` with one byte.
 pub fn send_fd(socket: impl AsFd, descriptor: impl AsFd) -> io::Result<()> {
+    send_fd_with(socket, descriptor, b"\0")
+}
+
+/// Sends `descriptor` with the first of `bytes`, then the rest of them; there must be one at least.
+pub fn send_fd_with(socket: impl AsFd, descriptor: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     let sent = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&sent));
-    sendmsg(socket, &[IoSlice::new(b"\0")], &mut control, SendFlags::NOSIGNAL)?;
+    let mut done = sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    while done < bytes.len() {
+        done += send(&socket, &bytes[done..], SendFlags::NOSIGNAL)?;
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! the path door: nothing inside a container's root is opened but through [`rooted`].
 
 pub mod bpf;
+pub mod btrfs;
 pub mod descriptors;
 pub mod errno;
 pub mod fdpass;
@@ -12,6 +13,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod process;
 pub mod queue;
+pub mod quota;
 pub mod rooted;
 pub mod scheduling;
 pub mod service;

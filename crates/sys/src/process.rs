@@ -26,6 +26,13 @@ pub const NAMESPACES: [(&str, u64); 8] = [
     ("mnt", libc::CLONE_NEWNS as u64),
 ];
 
+/// Where this host keeps a program. Never by the environment's `PATH`: whoever sets that would choose what runs as
+/// root.
+pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    places.iter().map(|place| std::path::Path::new(place).join(name)).find(|path| path.is_file())
+}
+
 /// What [`fork`] is to do beyond forking.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Fork<'fd> {
@@ -226,8 +233,12 @@ pub fn bring_up_loopback() -> io::Result<()> {
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        check(libc::c_long::from(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)))
-            .map(drop)
+        check(libc::c_long::from(libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::Ioctl,
+            &raw mut request,
+        )))
+        .map(drop)
     }
 }
 
@@ -270,6 +281,20 @@ pub fn spawn_with_default_signals(mut command: std::process::Command) -> io::Res
         command.pre_exec(|| {
             reset_signals();
             Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// Spawns a program that is killed when this process ends, however that comes about. Only for a process of one
+/// thread, for it is the thread's end that counts (`PR_SET_PDEATHSIG(2const)`).
+pub fn spawn_until_own_death(mut command: std::process::Command) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only async-signal-safe functions are called.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals();
+            check(libc::c_long::from(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))).map(drop)
         });
     }
     command.spawn()

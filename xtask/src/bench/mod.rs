@@ -4,9 +4,13 @@
 //! engines alternate, so that a busy moment of the machine hits all. Spaced by 300 ms and back to back are two figures:
 //! some of the kernel's waits (control groups of version 1) are paid only after a pause.
 
+mod bundle;
 mod engines;
+pub(crate) mod image;
 mod memory;
 mod numbers;
+mod peers;
+pub(crate) mod runtime;
 
 use std::{
     fmt::Write as _,

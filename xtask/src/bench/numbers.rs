@@ -28,6 +28,11 @@ impl Summary {
         [self.min, self.median, self.p90].map(|time| format!("{:.1}", time.as_secs_f64() * 1000.0))
     }
 
+    /// The median, to a hundredth.
+    pub(super) fn milliseconds_finely(&self) -> String {
+        format!("{:.2}", self.median.as_secs_f64() * 1000.0)
+    }
+
     pub(super) fn median_ratio(&self, other: &Self) -> f64 {
         self.median.as_secs_f64() / other.median.as_secs_f64()
     }

@@ -47,7 +47,7 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
     }
     let image = &request.config.image.clone();
     if flags.pull == "always" {
-        pull::pull(cx, image, flags.quiet).await?;
+        pull::pull(cx, image, flags.platform.clone(), flags.quiet).await?;
     }
     if cx.client.is_older_than("1.44").await? {
         // Before, a hardware address was the container's, not that of its place in a network.
@@ -59,7 +59,7 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
             if !flags.quiet {
                 warn(format!("Unable to find image '{}' locally", pull::tagged(image)));
             }
-            pull::pull(cx, image, flags.quiet).await?;
+            pull::pull(cx, image, flags.platform.clone(), flags.quiet).await?;
             cx.client.post_json(&path, &request).await
         }
         other => other,

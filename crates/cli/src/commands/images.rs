@@ -39,7 +39,7 @@ pub(crate) struct Images {
     name: Option<String>,
 }
 
-const HEADINGS: &[(&str, &str)] = &[
+pub(super) const HEADINGS: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
@@ -82,6 +82,13 @@ impl Images {
         listing.show(&rows)?;
         Ok(0)
     }
+}
+
+/// The lines of `system df -v`.
+pub(super) fn rows(images: &[Summary], now: Timestamp) -> Vec<Row> {
+    let lines =
+        images.iter().flat_map(|image| names(image, false).into_iter().map(move |name| (image, name)));
+    lines.map(|(image, name)| row(image, &name, true, now)).collect()
 }
 
 /// Repository, tag and digest of a line.

@@ -1,9 +1,13 @@
 //! One verb, one file; its doc comment is its manual.
 
 mod attach;
+mod commit;
 mod create;
+mod df;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod history;
 mod images;
 mod import;
@@ -11,18 +15,23 @@ mod info;
 mod inspect;
 mod lifecycle;
 mod load;
+mod login;
 mod logs;
 mod network;
 mod port;
+mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod tag;
 mod top;
+mod tree;
 mod version;
 mod wait;
 
@@ -63,8 +72,11 @@ verbs! {
     /// Verbs of containers that stand both at the top and under `container`.
     ContainerVerb {
         Attach(attach::Attach),
+        Commit(commit::Commit),
         Create(create::Create),
+        Diff(diff::Diff),
         Exec(exec::Exec),
+        Export(export::Export),
         Kill(lifecycle::Kill),
         Logs(logs::Logs),
         Pause(lifecycle::Pause),
@@ -86,6 +98,7 @@ verbs! {
     ContainerOnly {
         Inspect(inspect::InspectContainer),
         #[command(aliases = ["list", "ps"])] Ls(ps::Ps),
+        Prune(prune::PruneContainers),
     }
 }
 
@@ -95,6 +108,9 @@ verbs! {
         History(history::History),
         Import(import::Import),
         Load(load::Load),
+        Pull(pull::Pull),
+        Push(push::Push),
+        Save(save::Save),
         Tag(tag::Tag),
     }
 }
@@ -105,6 +121,9 @@ verbs! {
         Inspect(inspect::InspectImage),
         #[command(alias = "list")] Ls(images::Images),
         #[command(alias = "remove")] Rm(rmi::Rmi),
+        Prune(prune::PruneImages),
+        Squash(commit::Squash),
+        Tree(tree::Tree),
     }
 }
 
@@ -116,7 +135,7 @@ verbs! {
         Disconnect(network::connect::Disconnect),
         Inspect(inspect::InspectNetwork),
         #[command(alias = "list")] Ls(network::ls::Ls),
-        Prune(network::rm::Prune),
+        Prune(prune::PruneNetworks),
         #[command(alias = "remove")] Rm(network::rm::Rm),
     }
 }
@@ -127,10 +146,17 @@ verbs! {
 }
 
 verbs! {
+    /// Verbs of the engine that stand under `system` only.
+    SystemOnly { Df(df::Df), Prune(prune::PruneSystem) }
+}
+
+verbs! {
     /// Verbs that stand at the top only.
     TopVerb {
         Images(images::Images),
         Inspect(inspect::Inspect),
+        Login(login::Login),
+        Logout(login::Logout),
         Ps(ps::Ps),
         Rmi(rmi::Rmi),
         Version(version::Version),
@@ -155,6 +181,15 @@ pub(crate) enum ImageGroup {
     Only(ImageOnly),
 }
 
+/// `knarr system …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemGroup {
+    #[command(flatten)]
+    Verb(SystemVerb),
+    #[command(flatten)]
+    Only(SystemOnly),
+}
+
 /// Everything that talks to a daemon.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -177,7 +212,7 @@ pub(crate) enum Verb {
     Network(NetworkOnly),
     /// Manage the engine
     #[command(subcommand)]
-    System(SystemVerb),
+    System(SystemGroup),
 }
 
 impl Verb {
@@ -186,11 +221,12 @@ impl Verb {
         match self {
             Verb::ContainerVerb(verb) | Verb::Container(ContainerGroup::Verb(verb)) => verb.run(cx).await,
             Verb::ImageVerb(verb) | Verb::Image(ImageGroup::Verb(verb)) => verb.run(cx).await,
-            Verb::SystemVerb(verb) | Verb::System(verb) => verb.run(cx).await,
+            Verb::SystemVerb(verb) | Verb::System(SystemGroup::Verb(verb)) => verb.run(cx).await,
             Verb::TopVerb(verb) => verb.run(cx).await,
             Verb::Network(verb) => verb.run(cx).await,
             Verb::Container(ContainerGroup::Only(verb)) => verb.run(cx).await,
             Verb::Image(ImageGroup::Only(verb)) => verb.run(cx).await,
+            Verb::System(SystemGroup::Only(verb)) => verb.run(cx).await,
         }
     }
 }

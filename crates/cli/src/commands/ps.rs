@@ -44,7 +44,7 @@ pub(crate) struct Ps {
     size: bool,
 }
 
-const HEADINGS: &[(&str, &str)] = &[
+pub(super) const HEADINGS: &[(&str, &str)] = &[
     ("ID", "CONTAINER ID"),
     ("Names", "NAMES"),
     ("Image", "IMAGE"),
@@ -89,6 +89,12 @@ impl Ps {
         listing.show(&rows)?;
         Ok(0)
     }
+}
+
+/// The lines of `system df -v`: of their size, only what is their own.
+pub(super) fn rows(containers: &[Summary], now: Timestamp) -> Vec<Row> {
+    let own = |it: &Summary| Summary { size_root_fs: 0, ..it.clone() };
+    containers.iter().map(|it| row(&own(it), true, now)).collect()
 }
 
 fn row(it: &Summary, short: bool, now: Timestamp) -> Row {

@@ -156,6 +156,9 @@ pub(crate) struct Flags {
     /// Timeout (in seconds) to stop a container
     #[arg(long, value_name = "int")]
     pub(crate) stop_timeout: Option<i64>,
+    /// Storage driver options for the container
+    #[arg(long, value_name = "list")]
+    pub(crate) storage_opt: Vec<String>,
     /// Mount a tmpfs directory
     #[arg(long, value_name = "list")]
     pub(crate) tmpfs: Vec<String>,

@@ -66,6 +66,9 @@ fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
     if let Some(bad) = flags.log_opt.iter().find(|option| !option.contains('=')) {
         return Err(message(format!("invalid logging opts format ({bad}): use KEY=VALUE")));
     }
+    if let Some(bad) = flags.storage_opt.iter().find(|option| !option.contains('=')) {
+        return Err(message(format!("invalid storage option ({bad}): use KEY=VALUE")));
+    }
     Ok(HostConfig {
         binds: (!binds.is_empty()).then_some(binds),
         container_id_file: flags.cidfile.as_ref().map(|p| p.display().to_string()).unwrap_or_default(),
@@ -77,6 +80,7 @@ fn host(flags: &Flags, place: Place, binds: Vec<String>) -> Result<HostConfig> {
         console_size: place.console,
         annotations: (!flags.annotation.is_empty()).then(|| pairs::map(&flags.annotation)),
         readonly_rootfs: flags.read_only,
+        storage_opt: (!flags.storage_opt.is_empty()).then(|| pairs::map(&flags.storage_opt)),
         tmpfs: mounts::tmpfs(&flags.tmpfs),
         shm_size: flags.shm_size.unwrap_or_default(),
         runtime: flags.runtime.clone(),

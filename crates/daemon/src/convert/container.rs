@@ -57,11 +57,14 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
         hosts_path: text(&container.files.hosts),
         log_path: container.log_path.as_deref().map(text).unwrap_or_default(),
         name: format!("/{}", container.name),
-        driver: DRIVER.to_owned(),
+        driver: driver(container.storage_driver).to_owned(),
         platform: "linux".to_owned(),
         exec_ids: (!container.execs.is_empty()).then(|| container.execs.clone()),
         host_config: host_config(container),
-        graph_driver: GraphDriver { data: Some(container.storage.clone()), name: DRIVER.to_owned() },
+        graph_driver: GraphDriver {
+            data: Some(container.storage.clone()),
+            name: driver(container.storage_driver).to_owned(),
+        },
         mounts: mount_points(&container.config.host.binds),
         config: config(container),
         network_settings: network_settings(container),
@@ -69,8 +72,11 @@ pub(crate) fn inspect(container: &Container) -> Inspect {
     }
 }
 
-/// Docker's name for layers as directories under overlayfs.
-pub(crate) const DRIVER: &str = "overlay2";
+/// Docker's name for a storage driver.
+pub(crate) fn driver(name: &'static str) -> &'static str {
+    // Its first driver for overlayfs, without the 2, has been gone for years.
+    if name == "overlay" { "overlay2" } else { name }
+}
 
 fn image_id(container: &Container) -> String {
     container.config.image_id.as_ref().map(ToString::to_string).unwrap_or_default()
@@ -256,6 +262,7 @@ fn host_config(container: &Container) -> HostConfig {
         extra_hosts: (!host.extra_hosts.is_empty()).then(|| host.extra_hosts.clone()),
         ipc_mode: "private".to_owned(),
         readonly_rootfs: host.read_only_root,
+        storage_opt: host.size.map(|size| [("size".to_owned(), size.to_string())].into()),
         tmpfs: some(host.tmpfs.iter().cloned().collect()),
         shm_size: if host.shm_size == 0 { 64 << 20 } else { host.shm_size as i64 },
         runtime: if host.runtime.is_empty() { "knarr".to_owned() } else { host.runtime.clone() },
@@ -342,6 +349,7 @@ mod tests {
             last: LastRun { started_at: "2026-11-23T23:52:49.076249486Z".parse().ok(), ..LastRun::default() },
             execs: vec![],
             log_path: None,
+            storage_driver: "overlay",
             storage: BTreeMap::new(),
             files: Files::default(),
         }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use api::create::{Config, CreateRequest, Healthcheck, HostConfig, LogConfig, NetworkingConfig, Words};
+use api::create::{
+    Config, CreateRequest, Healthcheck, HostConfig, LogConfig, NetworkingConfig, Pairs, Words,
+};
 use engine::config::{Attach, Host, Log, Network, Resources, Wish};
 
 use super::{check_env, console_size, mounts, ports, size};
@@ -55,6 +57,7 @@ fn on_host(mut host: HostConfig, networking: NetworkingConfig, mac: &str) -> Res
     let log = log(host.log_config)?;
     let shm_size =
         u64::try_from(host.shm_size).map_err(|_| Failure::invalid("SHM size can not be less than 0"))?;
+    let size = storage_size(host.storage_opt.unwrap_or_default())?;
     let (binds, tmpfs) = mounts::all(
         &host.binds.unwrap_or_default(),
         host.mounts.unwrap_or_default(),
@@ -80,7 +83,21 @@ fn on_host(mut host: HostConfig, networking: NetworkingConfig, mac: &str) -> Res
         log,
         annotations: host.annotations.unwrap_or_default(),
         shm_size,
+        size,
     })
+}
+
+/// `size` is the only one that any of Docker's drivers for Linux takes.
+fn storage_size(options: Pairs) -> Result<Option<u64>> {
+    let mut size = None;
+    for (key, value) in options {
+        if !key.eq_ignore_ascii_case("size") {
+            return Err(Failure::invalid(format!("unknown storage option {key}: there is only size")));
+        }
+        let bytes = engine::parse_size(&value).filter(|bytes| *bytes > 0);
+        size = Some(bytes.ok_or_else(|| Failure::invalid(format!("invalid size: '{value}'")))?);
+    }
+    Ok(size)
 }
 
 fn resources(host: &HostConfig) -> Resources {
@@ -146,7 +163,6 @@ fn unsupported_host(host: &HostConfig) -> Asks {
         ("HostConfig.PidMode", not(&host.pid_mode, &["", "private"])),
         ("HostConfig.Privileged", host.privileged),
         ("HostConfig.SecurityOpt", some(host.security_opt.as_ref())),
-        ("HostConfig.StorageOpt", host.storage_opt.as_ref().is_some_and(|map| !map.is_empty())),
         ("HostConfig.UTSMode", not(&host.uts_mode, &["", "private"])),
         ("HostConfig.UsernsMode", not(&host.userns_mode, &["", "private"])),
         ("HostConfig.Sysctls", host.sysctls.as_ref().is_some_and(|map| !map.is_empty())),

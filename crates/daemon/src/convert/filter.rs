@@ -155,7 +155,7 @@ fn is_called(name: &oci::Reference, pattern: &str) -> bool {
     glob(pattern, &name.familiar_name()) || glob(pattern, &name.familiar())
 }
 
-fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "true" => Some(true),
         "0" | "false" => Some(false),

@@ -7,10 +7,10 @@ use api::{
     create::{Config, Empty, Healthcheck, Words},
     image::{History, Inspect, Metadata, RootFs, Summary},
 };
-use engine::Image;
+use engine::{Image, ImageUsage};
 use jiff::Timestamp;
 
-use super::{container::DRIVER, time};
+use super::{container::driver, time};
 
 /// When it was made, if it says so.
 pub(crate) fn created(image: &Image) -> Option<Timestamp> {
@@ -27,7 +27,7 @@ fn seconds(at: Option<Timestamp>) -> i64 {
 }
 
 /// One line of `images`.
-pub(crate) fn summary(image: &Image, containers: i64) -> Summary {
+pub(crate) fn summary(image: &Image, size: u64, containers: i64) -> Summary {
     let labels = &image.config.config.labels;
     Summary {
         containers,
@@ -38,13 +38,9 @@ pub(crate) fn summary(image: &Image, containers: i64) -> Summary {
         repo_digests: Some(digests(image)),
         repo_tags: Some(tags(image)),
         shared_size: -1,
-        size: size(image),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
         virtual_size: 0,
     }
-}
-
-fn size(image: &Image) -> i64 {
-    i64::try_from(image.size).unwrap_or(i64::MAX)
 }
 
 fn tags(image: &Image) -> Vec<String> {
@@ -57,7 +53,8 @@ fn digests(image: &Image) -> Vec<String> {
 }
 
 /// `image inspect`.
-pub(crate) fn inspect(image: &Image) -> Inspect {
+pub(crate) fn inspect(used: &ImageUsage, storage_driver: &'static str) -> Inspect {
+    let image = &used.image;
     let said = &image.config;
     Inspect {
         id: image.id.to_string(),
@@ -70,8 +67,8 @@ pub(crate) fn inspect(image: &Image) -> Inspect {
         architecture: said.architecture.clone(),
         variant: said.variant.clone().unwrap_or_default(),
         os: said.os.clone(),
-        size: size(image),
-        graph_driver: GraphDriver { data: Some(BTreeMap::new()), name: DRIVER.to_owned() },
+        size: i64::try_from(used.size).unwrap_or(i64::MAX),
+        graph_driver: GraphDriver { data: Some(BTreeMap::new()), name: driver(storage_driver).to_owned() },
         root_fs: RootFs {
             kind: "layers".to_owned(),
             layers: said.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
@@ -87,6 +84,33 @@ fn set(names: &BTreeSet<String>) -> Option<BTreeMap<String, Empty>> {
 
 fn some(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// A config that came with a commit.
+pub(crate) fn given(said: Config) -> oci::image::Config {
+    let keys = |set: Option<api::create::Set>| set.unwrap_or_default().into_keys().collect();
+    oci::image::Config {
+        user: said.user,
+        exposed_ports: keys(said.exposed_ports),
+        env: said.env.unwrap_or_default(),
+        entrypoint: said.entrypoint.map(|words| words.0),
+        cmd: said.cmd.map(|words| words.0),
+        healthcheck: said.healthcheck.map(|probe| oci::image::Healthcheck {
+            test: probe.test.unwrap_or_default(),
+            interval: probe.interval,
+            timeout: probe.timeout,
+            start_period: probe.start_period,
+            start_interval: probe.start_interval,
+            retries: probe.retries,
+        }),
+        args_escaped: said.args_escaped,
+        volumes: keys(said.volumes),
+        working_dir: said.working_dir,
+        on_build: said.on_build.unwrap_or_default(),
+        labels: said.labels.unwrap_or_default(),
+        stop_signal: Some(said.stop_signal).filter(|signal| !signal.is_empty()),
+        shell: said.shell.map(|words| words.0),
+    }
 }
 
 fn config(said: &oci::image::Config) -> Config {
@@ -116,8 +140,9 @@ fn config(said: &oci::image::Config) -> Config {
 }
 
 /// `history`, newest first; the steps that made a layer take the sizes of the layers, in order.
-pub(crate) fn history(image: &Image) -> Vec<History> {
-    let mut layers = image.layers.iter();
+pub(crate) fn history(used: &ImageUsage) -> Vec<History> {
+    let image = &used.image;
+    let mut layers = used.layers.iter();
     let mut lines: Vec<History> = image
         .config
         .history
@@ -129,7 +154,7 @@ pub(crate) fn history(image: &Image) -> Vec<History> {
                 created: seconds(parse(step.created.as_deref())),
                 created_by: step.created_by.clone(),
                 id: "<missing>".to_owned(),
-                size: layer.map_or(0, |layer| i64::try_from(layer.size).unwrap_or(i64::MAX)),
+                size: layer.map_or(0, |size| i64::try_from(*size).unwrap_or(i64::MAX)),
                 tags: None,
             }
         })

@@ -17,8 +17,43 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     Some((number * 1024_f64.powi(power)) as u64)
 }
 
+/// `1.234MB`: four digits, powers of 1000, as docker shows sizes.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 1000.0 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    let before = if size >= 100.0 {
+        3
+    } else if size >= 10.0 {
+        2
+    } else {
+        1
+    };
+    let text = format!("{size:.*}", 4 - before);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{}{}", if text.is_empty() { "0" } else { text }, UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1536, "1.536kB"),
+            (123_456_789, "123.5MB"),
+            (2_000_000_000, "2GB"),
+        ] {
+            assert_eq!(super::human(bytes), text);
+        }
+    }
+
     #[test]
     fn docker_sizes() {
         for (text, bytes) in

@@ -63,8 +63,9 @@ async fn size(engine: &Engine, id: &str) -> Result<i64> {
 
 /// An image that is gone adds nothing.
 async fn image_size(engine: &Engine, id: &str) -> i64 {
-    let image = engine.image(id).await;
-    image.map_or(0, |image| i64::try_from(image.size).unwrap_or(i64::MAX))
+    let Ok((all, _)) = engine.image_usage().await else { return 0 };
+    let found = all.iter().find(|used| used.image.id.as_str() == id);
+    found.map_or(0, |used| i64::try_from(used.size).unwrap_or(i64::MAX))
 }
 
 pub(super) async fn timeline(call: Call) -> Result<Reply> {

@@ -1,9 +1,13 @@
 //! Images.
 
-use api::{image::Deleted, message::Progress};
-use engine::{Import, RemovedImage};
+use api::{
+    image::{Deleted, Prune},
+    message::Progress,
+};
+use engine::{ImageUsage, Import, RemovedImage};
 use hyper::StatusCode;
 
+use super::registries;
 use crate::{
     body::{self, Reader, Reply},
     convert,
@@ -20,29 +24,63 @@ pub(super) async fn list(call: Call) -> Result<Reply> {
     }
     let wanted = convert::filter::Images::new(call.engine(), &filters).await?;
     let containers = call.engine().list();
-    let lines: Vec<_> = call
-        .engine()
-        .images()
-        .await?
+    let (used, _) = call.engine().image_usage().await?;
+    let shared = call.query.flag("shared-size");
+    let lines: Vec<_> = used
         .iter()
-        .filter(|image| wanted.matches(image))
-        .map(|image| {
+        .filter(|used| wanted.matches(&used.image))
+        .map(|ImageUsage { image, size, shared: of_others, .. }| {
             let of_it =
                 containers.iter().filter(|container| container.config.image_id.as_ref() == Some(&image.id));
-            convert::image::summary(&wanted.narrowed(image), of_it.count() as i64)
+            let mut line = convert::image::summary(&wanted.narrowed(image), *size, of_it.count() as i64);
+            if shared {
+                line.shared_size = i64::try_from(*of_others).unwrap_or(i64::MAX);
+            }
+            line
         })
         .collect();
     call.json(StatusCode::OK, &lines)
 }
 
 pub(super) async fn inspect(call: Call) -> Result<Reply> {
-    let image = call.engine().image(&call.name).await?;
-    call.json(StatusCode::OK, &convert::image::inspect(&image))
+    let used = used(&call).await?;
+    call.json(StatusCode::OK, &convert::image::inspect(&used, call.engine().storage_driver()))
 }
 
 pub(super) async fn history(call: Call) -> Result<Reply> {
+    let used = used(&call).await?;
+    call.json(StatusCode::OK, &convert::image::history(&used))
+}
+
+/// The image that a request names, with what it takes.
+async fn used(call: &Call) -> Result<ImageUsage> {
     let image = call.engine().image(&call.name).await?;
-    call.json(StatusCode::OK, &convert::image::history(&image))
+    let (all, _) = call.engine().image_usage().await?;
+    let found = all.into_iter().find(|used| used.image.id == image.id);
+    found.ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("No such image: {}", call.name)))
+}
+
+/// Without `dangling=false`, only what has no name.
+pub(super) async fn prune(call: Call) -> Result<Reply> {
+    let filters = call.query.filters()?;
+    filters.only(&["dangling", "label", "label!", "until"])?;
+    let named = match filters.values("dangling") {
+        [] => false,
+        [value] => !convert::filter::boolean(value)
+            .ok_or_else(|| Failure::invalid(format!("invalid filter 'dangling={value}'")))?,
+        _ => return Err(Failure::invalid("the filter dangling is true or false, not both")),
+    };
+    let until = convert::time::until(&filters)?;
+    let picked = |image: &engine::Image| {
+        let labels = &image.config.config.labels;
+        until.is_none_or(|until| convert::image::created(image) < Some(until))
+            && filters.labels("label", labels)
+            && (filters.values("label!").is_empty() || !filters.labels("label!", labels))
+    };
+    let (removed, space_reclaimed) = call.engine().prune_images(named, picked).await?;
+    let lines = deleted(removed);
+    let images_deleted = (!lines.is_empty()).then_some(lines);
+    call.json(StatusCode::OK, &Prune { images_deleted, space_reclaimed })
 }
 
 pub(super) async fn tag(call: Call) -> Result<Reply> {
@@ -57,14 +95,15 @@ fn with_tag(name: &str, tag: &str) -> String {
 
 pub(super) async fn delete(call: Call) -> Result<Reply> {
     let removed = call.engine().remove_image(&call.name, call.query.flag("force")).await?;
-    let lines: Vec<_> = removed
-        .into_iter()
-        .map(|removed| match removed {
-            RemovedImage::Untagged(untagged) => Deleted { untagged, ..Deleted::default() },
-            RemovedImage::Deleted(deleted) => Deleted { deleted, ..Deleted::default() },
-        })
-        .collect();
-    call.json(StatusCode::OK, &lines)
+    call.json(StatusCode::OK, &deleted(removed))
+}
+
+fn deleted(removed: Vec<RemovedImage>) -> Vec<Deleted> {
+    let line = |removed| match removed {
+        RemovedImage::Untagged(untagged) => Deleted { untagged, ..Deleted::default() },
+        RemovedImage::Deleted(deleted) => Deleted { deleted, ..Deleted::default() },
+    };
+    removed.into_iter().map(line).collect()
 }
 
 /// Answers when everything is unpacked; the lines are those of `docker load`.
@@ -86,14 +125,11 @@ pub(super) async fn load(call: Call) -> Result<Reply> {
     Ok(body::reply(StatusCode::OK, api::JSON, lines))
 }
 
-/// Import; pulling has to wait for registries.
+/// Import or pull.
 pub(super) async fn create(call: Call) -> Result<Reply> {
     let query = &call.query;
     if !query.get("fromImage").is_empty() {
-        return Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "knarr cannot pull from registries yet; load the image with \"knarr load\"",
-        ));
+        return registries::pull(call).await;
     }
     match query.get("fromSrc") {
         "-" => {}

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use crate::{
     body::{self, Reply},
-    convert::{self, container::DRIVER},
+    convert::{self, container::driver},
     failure::{Failure, Result},
     router::Call,
 };
@@ -84,7 +84,7 @@ pub(super) async fn info(call: Call) -> Result<Reply> {
         containers_paused: paused,
         containers_stopped: containers.len() - running - paused,
         images: facts.images,
-        driver: DRIVER.to_owned(),
+        driver: driver(facts.storage_driver).to_owned(),
         driver_status: vec![("Layer driver".to_owned(), facts.storage_driver.to_owned())],
         plugins: plugins(),
         memory_limit: can("memory"),
@@ -107,7 +107,8 @@ pub(super) async fn info(call: Call) -> Result<Reply> {
         os_version,
         os_type: "linux".to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
-        registry_config: Registries::default(),
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: registries(&facts.options.registries.hosts),
         ncpu: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         mem_total: memory(),
         docker_root_dir: facts.options.data_root.display().to_string(),
@@ -132,6 +133,27 @@ fn plugins() -> Plugins {
         network: words(&["bridge", "host", "null"]),
         authorization: None,
         log: words(&["json-file", "none"]),
+    }
+}
+
+/// docker.io and what is listed, as dockerd tells them; loopback is always insecure.
+fn registries(hosts: &engine::RegistryHosts) -> Registries {
+    let mirrors: Vec<_> = hosts.mirrors.iter().map(|url| format!("{}/", url.trim_end_matches('/'))).collect();
+    let entry = |name: &str, mirrors: &[String], secure: bool, official: bool| {
+        let value =
+            serde_json::json!({ "Name": name, "Mirrors": mirrors, "Secure": secure, "Official": official });
+        (name.to_owned(), value)
+    };
+    let (networks, names): (Vec<_>, Vec<_>) =
+        hosts.insecure.iter().cloned().partition(|word| word.contains('/'));
+    let official = entry("docker.io", &mirrors, true, true);
+    let listed = names.iter().map(|name| entry(name, &[], false, false));
+    Registries {
+        insecure_registry_cidrs: Some(
+            networks.into_iter().chain(["::1/128".into(), "127.0.0.0/8".into()]).collect(),
+        ),
+        index_configs: std::iter::once(official).chain(listed).collect(),
+        mirrors: Some(mirrors),
     }
 }
 

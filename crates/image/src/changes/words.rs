@@ -13,6 +13,26 @@ pub(super) enum Quotes {
     Removed,
 }
 
+/// Nanoseconds of Go's `1h30m`, `1.5s`, `100ms`; `0` needs no unit.
+pub(super) fn duration(text: &str) -> Option<i64> {
+    const UNITS: [(&str, f64); 7] =
+        [("ns", 1.0), ("us", 1e3), ("\u{b5}s", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
+    if text == "0" {
+        return Some(0);
+    }
+    let (mut rest, mut sum) = (text, 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at(unit_end);
+        let (_, length) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        sum += number.parse::<f64>().ok()? * length;
+        rest = next;
+    }
+    (!text.is_empty() && sum < i64::MAX as f64).then_some(sum as i64)
+}
+
 /// Splits at blanks outside of quotes.
 pub(super) fn words(text: &str, env: &[String], quotes: Quotes) -> Result<Vec<String>, Error> {
     let mut words = Vec::new();

@@ -22,8 +22,8 @@ pub struct Held {
     unit: Option<systemd::Holder>,
 }
 
-/// Does all of a plan, in order. With `rootless` (None: for whoever is not root), places that may not be made, and that no limit needs, are taken out of
-/// it: a user who is not root has only the groups that were delegated to him.
+/// Does all of a plan, in order. With `rootless` (None: for whoever is not root), places that may not be made, and that
+/// no limit needs, are taken out of it: a user who is not root has only the groups that were delegated to him.
 ///
 /// If it fails, a unit that it started is stopped; groups are for the caller to remove.
 pub fn apply(plan: &mut Plan, rootless: Option<bool>, recorder: &mut Recorder) -> Result<Held> {

@@ -55,7 +55,8 @@ pub enum Action {
         cpuset: bool,
         /// v2: what `cgroup.subtree_control` gets on the way.
         controllers: Vec<String>,
-        /// A limit wants it: without it there is no container, also not for a user who may not make groups.
+        /// A limit wants it, or it was named: without it there is no container, also not for a user who may not make
+        /// groups.
         needed: bool,
     },
     /// Set a value.

@@ -51,14 +51,10 @@ pub fn plan(host: &[Hierarchy], wanted: &Wanted<'_>) -> Result<Plan> {
         let properties = systemd::properties(only_v2, wanted.resources)?;
         plan.actions.push(Action::StartUnit { unit: unit.clone(), properties });
     }
-    // As under runc: a group that is asked for by name must be made, or the error be told.
-    let by_name = wanted.path.is_some_and(|path| !path.is_empty());
+    // As under runc: who names a group wants it.
+    let by_name = wanted.systemd.is_none() && wanted.path.is_some_and(|path| !path.is_empty());
     for (hierarchy, place) in host.iter().zip(&plan.places) {
-        let mut action = make(hierarchy, place, only_v2, &values);
-        if let Action::Make { needed, .. } = &mut action {
-            *needed |= by_name;
-        }
-        plan.actions.push(action);
+        plan.actions.push(make(hierarchy, place, only_v2, by_name, &values));
     }
     plan.actions.extend(values.into_iter().map(|(_, action)| action));
     if let Some(owner) = wanted.owner {
@@ -84,7 +80,7 @@ fn named(path: Option<&str>, id: &str) -> Result<PathBuf> {
 /// An action for each limit, with the (v1) name of its controller.
 type Values = Vec<(&'static str, Action)>;
 
-fn make(hierarchy: &Hierarchy, place: &Place, only_v2: bool, values: &Values) -> Action {
+fn make(hierarchy: &Hierarchy, place: &Place, only_v2: bool, by_name: bool, values: &Values) -> Action {
     let here = |action: &Action| match action {
         Action::Write(Write { file, .. }) => file.parent() == Some(&place.group),
         _ => false,
@@ -107,7 +103,7 @@ fn make(hierarchy: &Hierarchy, place: &Place, only_v2: bool, values: &Values) ->
         cpuset: !hierarchy.unified && hierarchy.has("cpuset"),
         controllers,
         // That no device may be opened is no wish that a user could not do without, who cannot make one.
-        needed: limits.iter().any(|(controller, _)| *controller != "devices"),
+        needed: by_name || limits.iter().any(|(controller, _)| *controller != "devices"),
     }
 }
 

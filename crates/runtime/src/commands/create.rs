@@ -21,7 +21,7 @@ use crate::{
     plan::{self, Plan, Request},
     rdt,
     record::Description,
-    sealed, spec,
+    sealed, seccomp, spec,
     steps::Step,
 };
 
@@ -149,7 +149,8 @@ fn farewell(context: &Context, container: &Container) {
 }
 
 fn begin(made: &mut Made) -> Result<()> {
-    made.born.start()?;
+    let state = made.container.state(Status::Created);
+    made.born.start(made.container.record.agent.as_ref(), &state)?;
     hooks::run("poststart", &made.container.record.hooks.poststart, &made.container.state(Status::Running))
 }
 
@@ -219,6 +220,10 @@ fn compute(context: &mut Context) -> Result<(Spec, Plan, Request)> {
         log(&context.global, "warning", warning);
     }
     if context.global.debug {
+        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref());
+        for name in seccomp.map(seccomp::unknown_calls).unwrap_or_default() {
+            log(&context.global, "debug", &format!("linux.seccomp: no system call is called {name}"));
+        }
         for line in plan.to_string().lines() {
             log(&context.global, "debug", line);
         }
@@ -329,6 +334,7 @@ fn record(spec: &Spec, request: &Request, plan: &Plan) -> Record {
         unit: plan.cgroups.unit.clone(),
         resources: spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default(),
         process: spec.process.clone().unwrap_or_default(),
+        agent: seccomp::notify::agent(spec.linux.as_ref().and_then(|linux| linux.seccomp.as_deref())),
         rdt: plan.rdt.places.clone(),
         personality: spec.linux.as_ref().and_then(|linux| linux.personality.clone()),
         memory_policy: spec.linux.as_ref().and_then(|linux| linux.memory_policy.clone()),

@@ -70,16 +70,17 @@ pub(super) fn exec(context: &mut Context) -> Result<u8> {
         args: process.args,
         env: process.env,
     };
+    let (agent, state) = (container.record.agent.as_ref(), container.state(Status::Running));
     begin_on(initial.as_deref())?;
     let mut born = launch::launch(ready, &mut context.recorder)?;
     if let Some(path) = context.call.value("pid-file") {
         container::write_whole(Path::new(path), born.pid.to_string().as_bytes())?;
     }
     if detached {
-        return born.start().map(|()| 0);
+        return born.start(agent, &state).map(|()| 0);
     }
     let relay = relay::Relay::begin(terminal)?;
-    born.start()?;
+    born.start(agent, &state)?;
     relay.serve(&born, None).map(|code| code as u8)
 }
 

@@ -136,7 +136,7 @@ fn filters() -> serde_json::Value {
     let rule = |action: String, args: Vec<SeccompArg>, listener_path: Option<String>| {
         let rule = SeccompRule { names: vec!["getcwd".to_owned()], action, args, ..SeccompRule::default() };
         let profile = Seccomp { syscalls: vec![rule], listener_path, ..allow() };
-        takes(|spec| linux(spec).seccomp = Some(profile))
+        takes(|spec| linux(spec).seccomp = Some(profile.into()))
     };
     let action =
         |name: &str| rule(format!("SCMP_ACT_{name}"), vec![], (name == "NOTIFY").then(|| "/x".to_owned()));
@@ -146,7 +146,7 @@ fn filters() -> serde_json::Value {
     };
     let flag = |name: &str| {
         let flags = vec![format!("SECCOMP_FILTER_FLAG_{name}")];
-        takes(|spec| linux(spec).seccomp = Some(Seccomp { flags, ..allow() }))
+        takes(|spec| linux(spec).seccomp = Some(Seccomp { flags, ..allow() }.into()))
     };
     let architectures = spec::ARCHITECTURES.iter().map(|name| format!("SCMP_ARCH_{name}"));
     let flags = named("SECCOMP_FILTER_FLAG_", FLAGS, flag);

@@ -16,7 +16,8 @@ use crate::{
     channel::Channel,
     container::Container,
     error::{During, Error, Result},
-    hooks, launch,
+    hooks,
+    launch::{self, Starting},
 };
 
 /// A path to a socket in a directory that always fits an address.
@@ -35,6 +36,9 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
             return Err(Error::new(format!("cannot start a container in the {} state", other.as_str())));
         }
     }
+    let pidfd = container
+        .process()
+        .ok_or_else(|| Error::new("the container's process ended before it could be started"))?;
     let directory = fs::File::open(&container.directory).during(|| "open the container's directory")?;
     let connection = UnixStream::connect(short(directory.as_fd(), "start.sock"))
         .during(|| "reach the container's process")?;
@@ -45,7 +49,10 @@ pub(super) fn start(context: &mut Context) -> Result<u8> {
         return Err(Error::new("the container's process ended before it could be started"));
     }
     fs::remove_file(container.start_socket()).during(|| "remove the start socket")?;
-    launch::started(&mut channel)?;
+    let state = container.state(Status::Created);
+    let agent = container.record.agent.as_ref();
+    let starting = Starting { pid: container.record.pid, pidfd: pidfd.as_fd(), agent, state: &state };
+    launch::started(&mut channel, &starting)?;
     let state = container.state(Status::Running);
     if let Err(error) = hooks::run("poststart", &container.record.hooks.poststart, &state) {
         // runtime-spec 1.2.1, lifecycle 9: the container is stopped.

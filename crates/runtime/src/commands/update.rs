@@ -18,15 +18,18 @@ pub(super) fn update(context: &mut Context) -> Result<u8> {
         Some(path) => spec::read_json(path.as_ref())?,
         None => from_flags(call)?,
     };
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if call.value(flag).is_some_and(|value| !value.is_empty()) {
-            return Err(Error::new(format!(
-                "--{flag}: the container has no Intel RDT group (linux.intelRdt)"
-            )));
-        }
-    }
     let container = Container::load(&context.global.root, call.id())?;
     let _lock = container.lock()?;
+    for flag in ["l3-cache-schema", "mem-bw-schema"] {
+        if call.value(flag).is_some_and(|value| !value.is_empty()) {
+            let why = if container.record.rdt.groups.is_empty() {
+                "the container has no Intel RDT group (linux.intelRdt)"
+            } else {
+                "the Intel RDT group of a container that runs cannot be changed"
+            };
+            return Err(Error::new(format!("--{flag}: {why}")));
+        }
+    }
     if container.status() == Status::Stopped {
         return Err(Error::new("cannot update a stopped container"));
     }

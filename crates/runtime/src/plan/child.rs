@@ -135,8 +135,7 @@ fn root_file_system(
     let mut later = Vec::new();
     for (number, mount) in spec.mounts.iter().enumerate() {
         let planned = world.mounting(number, mount);
-        let (step, readonly) =
-            planned.map_err(|error| error.during(format!("mounts[{number}] on {}", mount.destination)))?;
+        let (step, readonly) = planned.map_err(|error| error.during(format!("mounts[{number}]")))?;
         later.extend(readonly.map(Step::ReadonlyMount));
         steps.push(step);
     }

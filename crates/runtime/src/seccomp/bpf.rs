@@ -1,7 +1,6 @@
 //! Classic BPF: decisions to instructions.
 
-use std::collections::BTreeMap;
-
+use super::rules::Range;
 use crate::error::{Error, Result};
 
 /// An encoded `struct sock_filter`: code, jump if true, jump if false, operand.
@@ -167,57 +166,78 @@ impl Rule {
     }
 }
 
-/// The code for a run of ranges: a binary search whose every path ends in a return.
-fn search(ranges: &[(u32, Decision)]) -> Vec<Instruction> {
-    if let [(_, decision)] = ranges {
-        return match decision {
-            Decision::Return(value) => vec![instruction(RETURN, 0, 0, *value)],
-            Decision::Rules(rules, default) => {
-                let mut code: Vec<Instruction> = rules.iter().flat_map(Rule::code).collect();
-                code.push(instruction(RETURN, 0, 0, *default));
-                code
-            }
-        };
-    }
-    let (below, above) = ranges.split_at(ranges.len() / 2);
-    let first = above.first().map_or(0, |(number, _)| *number);
-    let (below, above) = (search(below), search(above));
-    let mut code = branch(JUMP_GREATER_EQUAL, first, below.len());
-    code.extend(below);
-    code.extend(above);
-    code
+/// What is decided for the calls of one `AUDIT_ARCH_*`.
+pub(super) struct Section {
+    pub(super) audit: u32,
+    /// In order.
+    pub(super) ranges: Vec<Range>,
 }
 
-/// Skips `distance` instructions if the comparison holds.
-fn branch(comparison: u16, operand: u32, distance: usize) -> Vec<Instruction> {
-    match u8::try_from(distance) {
-        Ok(near) => vec![instruction(comparison, near, 0, operand)],
-        Err(_) => vec![instruction(comparison, 0, 1, operand), instruction(JUMP, 0, 0, distance as u32)],
-    }
-}
+/// A program that is written from its end to its beginning: when a jump is written, what it jumps over is known.
+#[derive(Default)]
+struct Backwards(Vec<Instruction>);
 
-/// The whole program; `native` comes first, because nearly every call is of it.
-pub(super) fn assemble(
-    native: u32,
-    sections: &BTreeMap<u32, Vec<(u32, Decision)>>,
-    otherwise: u32,
-) -> Result<Vec<Instruction>> {
-    let mut code = vec![instruction(LOAD, 0, 0, ARCHITECTURE)];
-    let mut ordered: Vec<_> = sections.iter().collect();
-    ordered.sort_by_key(|(architecture, _)| **architecture != native);
-    for (architecture, ranges) in ordered {
-        let mut section = vec![instruction(LOAD, 0, 0, NUMBER)];
-        section.extend(search(ranges));
-        // Equal falls into the section; else over it.
-        if let Ok(near) = u8::try_from(section.len()) {
-            code.push(instruction(JUMP_EQUAL, 0, near, *architecture));
-        } else {
-            code.push(instruction(JUMP_EQUAL, 1, 0, *architecture));
-            code.push(instruction(JUMP, 0, 0, section.len() as u32));
+impl Backwards {
+    fn put(&mut self, code: u16, jump_true: u8, jump_false: u8, operand: u32) {
+        self.0.push(instruction(code, jump_true, jump_false, operand));
+    }
+
+    /// A run of ranges: a binary search whose every path ends in a return.
+    fn search(&mut self, ranges: &[Range]) {
+        if let [(_, decision)] = ranges {
+            return self.decision(decision);
         }
-        code.extend(section);
+        let (below, above) = ranges.split_at(ranges.len() / 2);
+        let first = above.first().map_or(0, |(number, _)| *number);
+        self.search(above);
+        let end = self.0.len();
+        self.search(below);
+        let distance = self.0.len() - end;
+        if let Ok(near) = u8::try_from(distance) {
+            self.put(JUMP_GREATER_EQUAL, near, 0, first);
+        } else {
+            self.put(JUMP, 0, 0, distance as u32);
+            self.put(JUMP_GREATER_EQUAL, 0, 1, first);
+        }
     }
-    code.push(instruction(RETURN, 0, 0, otherwise));
+
+    fn decision(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Return(value) => self.put(RETURN, 0, 0, *value),
+            Decision::Rules(rules, default) => {
+                self.put(RETURN, 0, 0, *default);
+                for rule in rules.iter().rev() {
+                    self.0.extend(rule.code().into_iter().rev());
+                }
+            }
+        }
+    }
+
+    fn section(&mut self, section: &Section) {
+        let end = self.0.len();
+        self.search(&section.ranges);
+        self.put(LOAD, 0, 0, NUMBER);
+        let length = self.0.len() - end;
+        // Equal falls into the section; else over it.
+        if let Ok(near) = u8::try_from(length) {
+            self.put(JUMP_EQUAL, 0, near, section.audit);
+        } else {
+            self.put(JUMP, 0, 0, length as u32);
+            self.put(JUMP_EQUAL, 1, 0, section.audit);
+        }
+    }
+}
+
+/// The whole program; a section is looked for in the given order.
+pub(super) fn assemble(sections: &[Section], otherwise: u32) -> Result<Vec<Instruction>> {
+    let mut code = Backwards::default();
+    code.put(RETURN, 0, 0, otherwise);
+    for section in sections.iter().rev() {
+        code.section(section);
+    }
+    code.put(LOAD, 0, 0, ARCHITECTURE);
+    let Backwards(mut code) = code;
+    code.reverse();
     if code.len() > MOST {
         return Err(Error::new(format!(
             "linux.seccomp: the filter has {} instructions; the kernel takes {MOST}",

@@ -2,7 +2,12 @@
 //!
 //! `default.json` is Docker's default profile for x86-64 and Docker's default capabilities, as an engine hands it over.
 
-use super::*;
+use oci::spec::{SeccompArg, SeccompRule};
+
+use super::{
+    words::{ALLOW, ENOSYS, ERRNO, X32, action},
+    *,
+};
 
 /// What the kernel's interpreter would answer.
 fn run(program: &Program, architecture: u32, number: u32, args: [u64; 6]) -> u32 {
@@ -208,4 +213,188 @@ fn a_rule_for_a_call_holds_for_the_multiplexer_of_i386() {
     assert_eq!(i386(&allowed, 102, 3), ALLOW);
     assert_eq!(i386(&allowed, 102, 1), ERRNO | 1, "the family is behind a pointer");
     assert_eq!(i386(&allowed, X32 + 600, 0), ERRNO | ENOSYS);
+}
+
+/// F-18: a source of choices that is the same every time.
+struct Noise(u64);
+
+impl Noise {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+const VALUES: [u64; 12] = [
+    0,
+    1,
+    2,
+    0xff,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    0x1_0000_0000,
+    0x1_0000_0001,
+    0x8000_0000_0000_0000,
+    0xffff_ffff_ffff_fffe,
+    u64::MAX,
+];
+
+fn random_profile(noise: &mut Noise) -> Seccomp {
+    const OPERATORS: [&str; 7] = ["EQ", "NE", "LT", "LE", "GT", "GE", "MASKED_EQ"];
+    const ACTIONS: [&str; 7] = ["ALLOW", "ERRNO", "KILL_PROCESS", "KILL_THREAD", "TRAP", "TRACE", "LOG"];
+    const NAMES: [&str; 14] = [
+        "read",
+        "write",
+        "open",
+        "socket",
+        "connect",
+        "clone",
+        "personality",
+        "ioctl",
+        "shmat",
+        "semop",
+        "accept4",
+        "no_such_call",
+        "execve",
+        "socketcall",
+    ];
+    let errno = |noise: &mut Noise| (noise.below(2) == 0).then(|| noise.below(200) as u32);
+    let rule = |noise: &mut Noise| SeccompRule {
+        names: (0..=noise.below(4)).map(|_| noise.of(&NAMES).to_owned()).collect(),
+        action: format!("SCMP_ACT_{}", noise.of(&ACTIONS)),
+        errno_ret: errno(noise),
+        args: (0..noise.below(4))
+            .map(|_| SeccompArg {
+                index: noise.below(6) as u32,
+                value: noise.of(&VALUES),
+                value_two: noise.of(&VALUES),
+                op: format!("SCMP_CMP_{}", noise.of(&OPERATORS)),
+            })
+            .collect(),
+    };
+    let architectures = ["X86_64", "X86", "X32", "AARCH64", "MIPS"];
+    let most = if noise.below(20) == 0 { 120 } else { 8 };
+    let count = noise.below(most);
+    Seccomp {
+        default_action: format!("SCMP_ACT_{}", noise.of(&ACTIONS)),
+        default_errno_ret: errno(noise),
+        architectures: architectures
+            .iter()
+            .filter(|_| noise.below(2) == 0)
+            .map(|name| format!("SCMP_ARCH_{name}"))
+            .collect(),
+        syscalls: (0..count).map(|_| rule(noise)).collect(),
+        ..Seccomp::default()
+    }
+}
+
+/// What a profile says by runc's and libseccomp's reading, straight from its words.
+fn read_by_its_words(profile: &Seccomp, architecture: Architecture, number: u32, args: [u64; 6]) -> u32 {
+    let default = action(&profile.default_action, profile.default_errno_ret).unwrap();
+    let said: Vec<(u32, &SeccompRule)> = profile
+        .syscalls
+        .iter()
+        .map(|rule| (action(&rule.action, rule.errno_ret).unwrap(), rule))
+        .filter(|(answer, _)| *answer != default)
+        .collect();
+    // Rules for a call, also those that its multiplexer on i386 stands for.
+    let mut last = None;
+    let mut found: Vec<(u32, Vec<SeccompArg>)> = Vec::new();
+    for (answer, rule) in &said {
+        for name in &rule.names {
+            let own = architecture.number(name);
+            let muxed = if architecture == Architecture::X86 { muxed(name) } else { None };
+            last = last.max(own).max(
+                muxed
+                    .filter(|_| rule.args.is_empty() || !words::lets_pass(*answer))
+                    .map(|(number, ..)| number),
+            );
+            if own == Some(number) {
+                found.push((*answer, rule.args.clone()));
+            }
+            if let Some((multiplexer, mask, call)) = muxed
+                && multiplexer == number
+                && (rule.args.is_empty() || !words::lets_pass(*answer))
+            {
+                let op = "SCMP_CMP_MASKED_EQ".to_owned();
+                found.push((*answer, vec![SeccompArg { index: 0, value: mask, value_two: call, op }]));
+            }
+        }
+    }
+    if last.is_some_and(|last| number > last) && !words::lets_pass(default) {
+        return ERRNO | ENOSYS;
+    }
+    if let Some((answer, _)) = found.iter().find(|(_, args)| args.is_empty()) {
+        return *answer;
+    }
+    let matches = |tests: &Vec<SeccompArg>| {
+        let mut indexes: Vec<u32> = tests.iter().map(|test| test.index).collect();
+        indexes.sort_unstable();
+        let distinct = indexes.windows(2).all(|pair| pair[0] != pair[1]);
+        if distinct {
+            tests.iter().all(|test| holds(test, args))
+        } else {
+            tests.iter().any(|test| holds(test, args))
+        }
+    };
+    found.iter().find(|(_, tests)| matches(tests)).map_or(default, |(answer, _)| *answer)
+}
+
+/// socketcall(2) and ipc(2): number, mask and value of the first argument.
+fn muxed(name: &str) -> Option<(u32, u64, u64)> {
+    match name {
+        "socket" => Some((102, u64::MAX, 1)),
+        "connect" => Some((102, u64::MAX, 3)),
+        "accept4" => Some((102, u64::MAX, 18)),
+        "semop" => Some((117, 0xffff, 1)),
+        "shmat" => Some((117, 0xffff, 21)),
+        _ => None,
+    }
+}
+
+/// F-18
+#[test]
+fn random_profiles_are_compiled_as_they_read() {
+    const ARCHITECTURES: [Architecture; 3] = [Architecture::X86_64, Architecture::X86, Architecture::X32];
+    let mut noise = Noise(0x00f1_8000_5eed);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(4);
+    let mut profiles = 0;
+    while std::time::Instant::now() < end && profiles < 3000 {
+        profiles += 1;
+        let profile = random_profile(&mut noise);
+        let program = compile(&profile).unwrap();
+        let native = Architecture::native();
+        for architecture in ARCHITECTURES {
+            let listed = |known: Architecture| {
+                known == native
+                    || profile
+                        .architectures
+                        .iter()
+                        .any(|name| Architecture::named(name).unwrap() == Some(known))
+            };
+            for _ in 0..60 {
+                let names =
+                    ["read", "write", "open", "socket", "clone", "ioctl", "execve", "socketcall", "ipc"];
+                let named = architecture.number(noise.of(&names)).unwrap_or(architecture.base());
+                let number =
+                    if noise.below(4) == 0 { architecture.base() + noise.below(700) as u32 } else { named };
+                let args = [0; 6].map(|_: u64| if noise.below(3) == 0 { 18 } else { noise.of(&VALUES) });
+                let found = run(&program, architecture.audit(), number, args);
+                let wanted = if listed(architecture) {
+                    read_by_its_words(&profile, architecture, number, args)
+                } else {
+                    KILL_PROCESS
+                };
+                assert_eq!(found, wanted, "{architecture:?} {number} {args:x?} {profile:#?}");
+            }
+        }
+    }
+    assert!(profiles > 50, "{profiles}");
 }

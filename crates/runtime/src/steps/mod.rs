@@ -371,9 +371,7 @@ impl Step {
             Step::CloseOnExec(first) => {
                 sys::process::close_on_exec_from(*first).during(|| "close descriptors on exec")
             }
-            Step::Seccomp(program) => {
-                sys::process::load_seccomp(&program.code, program.flags).during(|| "load seccomp filter")
-            }
+            Step::Seccomp(program) => program::confine(child, program),
             Step::Exec { args, env } => program::exec(child, args, env),
             other => Err(Error::new(format!("{}: is not done here", other.describe()))),
         }

@@ -12,7 +12,10 @@ use rustix::{
 };
 
 use super::Child;
-use crate::error::{Error, Result};
+use crate::{
+    error::{During, Error, Result},
+    seccomp::{Program, notify},
+};
 
 /// Changes to `path` and makes sure that it is in the container: a descriptor of the host that leaked into
 /// `/proc/self/fd` would be a way out (CVE-2024-21626).
@@ -79,6 +82,15 @@ fn usable(path: &Path) -> rustix::io::Result<()> {
 
 fn c_string(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::new(format!("{text:?}: contains a NUL byte")))
+}
+
+/// Loads a filter, and with an agent to decide on calls waits until that has been told.
+pub(super) fn confine(child: &mut Child<'_>, program: &Program) -> Result<()> {
+    if program.notifies() {
+        notify::announce(child.channel)?;
+    }
+    sys::process::load_seccomp(&program.code, program.flags).during(|| "load seccomp filter")?;
+    if program.notifies() { notify::await_taken() } else { Ok(()) }
 }
 
 /// Becomes the program.

@@ -30,6 +30,8 @@ pub(super) enum Dialect {
     Appending,
     /// One string with colons, no longer than a page.
     Joined,
+    /// `fuse-overlayfs`: one string with colons, as long as an argument may be.
+    Program,
 }
 
 impl Dialect {
@@ -65,6 +67,7 @@ impl Dialect {
                 }
                 vec![format!("lowerdir={joined}")]
             }
+            Dialect::Program => return Ok(vec![format!("lowerdir={}", join(lower))]),
         };
         options.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
         Ok(options)
@@ -95,6 +98,10 @@ impl Dialect {
                     return Err(io::Error::new(io::ErrorKind::Unsupported, why));
                 }
                 fsconfig_set_string(&context, "lowerdir", joined)?;
+            }
+            Dialect::Program => {
+                let why = "fuse-overlayfs mounts only where a container runs";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
             }
         }
         for (key, value) in OPTIONS {

@@ -3,14 +3,17 @@
 use std::{
     fs,
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
 use archive::{Header, Kind, Time};
 use oci::IdMap;
 
-use super::{Fixture, KEY, Tree, digest, directory, file, good, link, tar};
+use super::{Fixture, KEY, digest, directory, file, good, link, tar};
 use crate::{Driver, Error, InitEntry, InitKind, Prepare};
 
 pub(super) fn layers_come_and_go(driver: &dyn Driver) {
@@ -45,7 +48,7 @@ pub(super) fn broken_archives_leave_nothing(driver: &dyn Driver) {
     assert!(!driver.has(&chain));
     let garbage = [b'x'; 2048];
     assert!(matches!(driver.apply(&chain, &mut &garbage[..]), Err(Error::Archive(_))));
-    let request = Prepare { chain: &chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
+    let request = Prepare { chain: &chain, init: &[], ids: &IdMap::IDENTITY, volatile: false, size: None };
     assert!(matches!(driver.prepare(KEY, &request), Err(Error::Missing(_))));
 }
 
@@ -198,7 +201,8 @@ pub(super) fn two_hundred_layers(driver: &dyn Driver) {
 pub(super) fn writable_layers_stay(driver: &dyn Driver) {
     let fixture = Fixture::new(driver, &[tar(&[(file("f"), b"image"), (directory("d"), b"")])]);
     fixture.prepare(&[], false);
-    let taken = Prepare { chain: &fixture.chain, init: &[], ids: &IdMap::IDENTITY, volatile: false };
+    let taken =
+        Prepare { chain: &fixture.chain, init: &[], ids: &IdMap::IDENTITY, volatile: false, size: None };
     assert!(driver.prepare(KEY, &taken).is_err(), "a key is taken once");
     assert_eq!(good(driver.usage(KEY)).inodes, 0);
     {
@@ -209,15 +213,23 @@ pub(super) fn writable_layers_stay(driver: &dyn Driver) {
         good(fs::rename(tree.path("d/e"), tree.path("d/renamed")));
     }
     let usage = good(driver.usage(KEY));
-    assert!(usage.inodes == 4 && usage.bytes >= 100_000, "{usage:?}");
+    // fuse-overlayfs has marks of its own there.
+    let inodes = if driver.name().starts_with("fuse") { 4..9 } else { 4..5 };
+    assert!(inodes.contains(&usage.inodes) && usage.bytes >= 100_000, "{usage:?}");
     let tree = fixture.mount();
     assert_eq!(tree.text("f"), "changed");
     assert_eq!(tree.names("d"), ["new", "renamed"]);
     drop(tree);
-    assert_eq!(Tree(good(driver.view(KEY))).text("f"), "changed");
-    assert!(fs::write(Tree(good(driver.view(KEY))).path("f"), "x").is_err(), "a view is read-only");
+    // A program's mounts have no views.
+    if !driver.name().starts_with("fuse") {
+        let view = good(driver.view(KEY));
+        let path = PathBuf::from(format!("/proc/self/fd/{}/f", view.as_raw_fd()));
+        assert_eq!(good(fs::read_to_string(&path)), "changed");
+        assert!(fs::write(&path, "x").is_err(), "a view is read-only");
+    }
     assert_eq!(good(driver.snapshots()), [KEY]);
-    assert!(good(driver.describe(KEY)).contains_key("UpperDir"));
+    let described = good(driver.describe(KEY));
+    assert!(described.contains_key("UpperDir") || described.contains_key("MergedDir"), "{described:?}");
     good(driver.remove(KEY));
     good(driver.remove(KEY));
     assert!(matches!(driver.mounts(KEY), Err(Error::Missing(_))));

@@ -1,15 +1,10 @@
-//! `network rm`, `network prune`
+//! `network rm`
 
-use std::io::{self, BufRead, Write};
-
-use api::network::NetworksPruned;
 use clap::Args;
 
 use super::super::{Context, say, warn};
-use crate::client::{encode, with_query};
+use crate::client::encode;
 use crate::error::{Error, Result};
-use crate::filter::{Filter, query};
-use crate::terminal::Plain;
 
 /// Remove one or more networks
 ///
@@ -41,42 +36,4 @@ impl Rm {
         }
         Ok(code)
     }
-}
-
-/// Remove all unused networks
-///
-/// Those that were created and that no container is in or is to be in.
-#[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "filter")]
-    filter: Vec<Filter>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
-}
-
-const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.";
-
-impl Prune {
-    pub(crate) async fn run(self, cx: &Context) -> Result<u8> {
-        if !self.force && !confirmed()? {
-            return Ok(0);
-        }
-        let path = with_query("/networks/prune", &[("filters", query(&self.filter))]);
-        let pruned: NetworksPruned = cx.client.post_json(&path, &serde_json::json!({})).await?;
-        let names = pruned.networks_deleted.unwrap_or_default();
-        if !names.is_empty() {
-            say(format!("Deleted Networks:\n{}\n", names.join("\n")))?;
-        }
-        Ok(0)
-    }
-}
-
-/// Asks whoever typed the command; the end of the input is no.
-fn confirmed() -> Result<bool> {
-    write!(Plain::Out, "{WARNING}\nAre you sure you want to continue? [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

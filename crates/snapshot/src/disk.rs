@@ -26,30 +26,32 @@ use rustix::{
 
 use crate::{
     Error,
+    settle::Settler,
     tree::{self, PRIVATE, open_directory},
 };
 
 /// The directories under the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Area {
+pub(crate) enum Area {
     Layers,
     Snapshots,
     Init,
+    /// Whole trees of images, for drivers that copy them.
+    Trees,
     Tmp,
     Trash,
 }
 
 /// Directories of a snapshot.
-pub(super) const UPPER: &str = "upper";
-pub(super) const WORK: &str = "work";
-/// Empty snapshots kept at hand.
-const SPARES: usize = 4;
+pub(crate) const UPPER: &str = "upper";
+pub(crate) const WORK: &str = "work";
 
 impl Area {
-    const ALL: [(Area, &str); 5] = [
+    const ALL: [(Area, &str); 6] = [
         (Area::Layers, "layers"),
         (Area::Snapshots, "snapshots"),
         (Area::Init, "init"),
+        (Area::Trees, "trees"),
         (Area::Tmp, "tmp"),
         (Area::Trash, "trash"),
     ];
@@ -60,23 +62,21 @@ impl Area {
 }
 
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     root: PathBuf,
     /// Keeps the lock.
     _lock: OwnedFd,
     /// By `Area`.
     areas: Vec<Arc<OwnedFd>>,
     janitor: Janitor,
+    settler: Settler,
 }
 
 impl Disk {
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+    /// With so many empty snapshots at hand.
+    pub(crate) fn open(root: &Path, spares: usize) -> Result<Self, Error> {
         std::fs::create_dir_all(root).map_err(Error::at("create", root))?;
         let root = root.canonicalize().map_err(Error::at("open", root))?;
-        if root.as_os_str().as_bytes().iter().any(|byte| b":,\\".contains(byte)) {
-            let why = "overlayfs cannot have colons, commas or backslashes in a path: use another data root";
-            return Err(Error::at("use", root)(io::Error::new(io::ErrorKind::InvalidInput, why)));
-        }
         let lock = open_directory(rustix::fs::CWD, &root).map_err(Error::at("open", &root))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
             let error = match error {
@@ -95,8 +95,9 @@ impl Disk {
             }
             areas.push(Arc::new(open_directory(&lock, name).map_err(Error::at("open", root.join(name)))?));
         }
-        let janitor = Janitor::new(&areas[Area::Tmp as usize], &areas[Area::Trash as usize]);
-        let disk = Self { root, _lock: lock, areas, janitor };
+        let janitor = Janitor::new(&areas[Area::Tmp as usize], &areas[Area::Trash as usize], spares);
+        let settler = Settler::new(Arc::clone(&areas[Area::Layers as usize]));
+        let disk = Self { root, _lock: lock, areas, janitor, settler };
         for left in disk.list(Area::Tmp)? {
             disk.discard(Area::Tmp, &left)?;
         }
@@ -104,24 +105,29 @@ impl Disk {
         Ok(disk)
     }
 
-    pub(super) fn area(&self, area: Area) -> BorrowedFd<'_> {
+    /// Makes a layer durable soon.
+    pub(crate) fn settle(&self, layer: &str) {
+        self.settler.wish(layer);
+    }
+
+    pub(crate) fn area(&self, area: Area) -> BorrowedFd<'_> {
         self.areas[area as usize].as_fd()
     }
 
-    pub(super) fn path(&self, area: Area, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, area: Area, name: impl AsRef<Path>) -> PathBuf {
         self.root.join(area.name()).join(name)
     }
 
-    pub(super) fn has(&self, area: Area, name: &str) -> bool {
+    pub(crate) fn has(&self, area: Area, name: &str) -> bool {
         matches!(tree::look(self.area(area), name), Ok(Some(_)))
     }
 
-    pub(super) fn open_in(&self, area: Area, name: &str) -> Result<OwnedFd, Error> {
+    pub(crate) fn open_in(&self, area: Area, name: &str) -> Result<OwnedFd, Error> {
         open_directory(self.area(area), name).map_err(Error::at("open", self.path(area, name)))
     }
 
     /// Names in an area, sorted.
-    pub(super) fn list(&self, area: Area) -> Result<Vec<String>, Error> {
+    pub(crate) fn list(&self, area: Area) -> Result<Vec<String>, Error> {
         let names = tree::names(self.area(area)).map_err(Error::at("list", self.path(area, "")))?;
         let mut names: Vec<_> = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
         names.sort_unstable();
@@ -129,7 +135,7 @@ impl Disk {
     }
 
     /// Frees a name at once and its space soon; what is not there is fine.
-    pub(super) fn discard(&self, area: Area, name: &str) -> Result<(), Error> {
+    pub(crate) fn discard(&self, area: Area, name: &str) -> Result<(), Error> {
         match renameat_with(
             self.area(area),
             name,
@@ -145,7 +151,7 @@ impl Disk {
     }
 
     /// A directory to build something in, thrown away unless it is published.
-    pub(super) fn stage(&self) -> Result<Stage<'_>, Error> {
+    pub(crate) fn stage(&self) -> Result<Stage<'_>, Error> {
         let name = tree::unique();
         let tmp = self.area(Area::Tmp);
         mkdirat(tmp, &*name, PRIVATE).map_err(Error::at("create", self.path(Area::Tmp, &name)))?;
@@ -153,7 +159,7 @@ impl Disk {
     }
 
     /// A stage with an empty `upper` and `work`, both still private.
-    pub(super) fn stage_snapshot(&self) -> Result<Stage<'_>, Error> {
+    pub(crate) fn stage_snapshot(&self) -> Result<Stage<'_>, Error> {
         let spare = self.janitor.spares.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let name = match spare {
             Some(name) => name,
@@ -171,7 +177,7 @@ impl Disk {
 }
 
 #[derive(Debug)]
-pub(super) struct Stage<'d> {
+pub(crate) struct Stage<'d> {
     disk: &'d Disk,
     name: String,
     directory: OwnedFd,
@@ -179,21 +185,21 @@ pub(super) struct Stage<'d> {
 }
 
 impl Stage<'_> {
-    pub(super) fn directory(&self) -> &OwnedFd {
+    pub(crate) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.disk.path(Area::Tmp, &self.name)
     }
 
     /// Makes all that was staged survive a power cut: one call for thousands of files.
-    pub(super) fn sync(&self) -> Result<(), Error> {
+    pub(crate) fn sync(&self) -> Result<(), Error> {
         syncfs(&self.directory).map_err(Error::at("sync", self.path()))
     }
 
     /// Gives it its name. `false`: the name is taken, and what was staged is thrown away.
-    pub(super) fn publish(mut self, area: Area, name: &str) -> Result<bool, Error> {
+    pub(crate) fn publish(mut self, area: Area, name: &str) -> Result<bool, Error> {
         let (from, to) = (self.disk.area(Area::Tmp), self.disk.area(area));
         match renameat_with(from, &*self.name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) => {
@@ -206,7 +212,7 @@ impl Stage<'_> {
     }
 
     /// Like [`Stage::publish`], and the name survives a power cut.
-    pub(super) fn publish_durably(self, area: Area, name: &str) -> Result<bool, Error> {
+    pub(crate) fn publish_durably(self, area: Area, name: &str) -> Result<bool, Error> {
         let disk = self.disk;
         let published = self.publish(area, name)?;
         fsync(disk.area(area)).map_err(Error::at("sync", disk.path(area, "")))?;
@@ -224,7 +230,7 @@ impl Drop for Stage<'_> {
 }
 
 /// Makes `upper` and `work`.
-pub(super) fn make_writable(snapshot: impl AsFd) -> rustix::io::Result<()> {
+pub(crate) fn make_writable(snapshot: impl AsFd) -> rustix::io::Result<()> {
     mkdirat(&snapshot, UPPER, PRIVATE)?;
     mkdirat(&snapshot, WORK, PRIVATE)
 }
@@ -247,7 +253,7 @@ struct Janitor {
 }
 
 impl Janitor {
-    fn new(tmp: &Arc<OwnedFd>, trash: &Arc<OwnedFd>) -> Self {
+    fn new(tmp: &Arc<OwnedFd>, trash: &Arc<OwnedFd>, most: usize) -> Self {
         let (wake, woken) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let spares = Arc::new(Mutex::new(Vec::new()));
@@ -255,7 +261,7 @@ impl Janitor {
         let (stopped, stock) = (Arc::clone(&stop), Arc::clone(&spares));
         let thread = std::thread::Builder::new().name("knarr-trash".to_owned()).spawn(move || {
             while woken.recv().is_ok() {
-                make_spares(&tmp, &stock);
+                make_spares(&tmp, &stock, most);
                 empty_trash(&trash, &stopped);
             }
         });
@@ -276,9 +282,9 @@ impl Janitor {
 }
 
 /// What fails here (a full disk) fails again, with a message, when a snapshot is wanted.
-fn make_spares(tmp: &OwnedFd, stock: &Mutex<Vec<String>>) {
+fn make_spares(tmp: &OwnedFd, stock: &Mutex<Vec<String>>, most: usize) {
     let stock = || stock.lock().unwrap_or_else(PoisonError::into_inner);
-    while stock().len() < SPARES {
+    while stock().len() < most {
         match make_spare(tmp) {
             Ok(name) => stock().push(name),
             Err(_) => return,

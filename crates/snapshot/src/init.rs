@@ -20,18 +20,17 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Area, Disk};
 use crate::{
     Error, InitEntry, InitKind, Prepare,
-    tree::{
-        self, OPAQUE, copy_attributes, has_xattr, is_directory, is_whiteout, look, open_directory, set_mtime,
-    },
+    disk::{Area, Disk},
+    merged::{Found, step},
+    tree::{self, OPAQUE, copy_attributes, has_xattr, open_directory, set_mtime},
 };
 
 /// On the root of a layer whose archive does not say what the root is like.
-pub(super) const IMPLIED: &CStr = c"trusted.knarr.implied";
+pub(crate) const IMPLIED: &CStr = c"trusted.knarr.implied";
 /// The layer itself.
-pub(super) const FILES: &str = "files";
+pub(crate) const FILES: &str = "files";
 const RECORD: &str = "record.json";
 const VERSION: u32 = 1;
 /// Far above the largest record: 500 layers.
@@ -39,16 +38,16 @@ const RECORD_LIMIT: u64 = 1 << 20;
 
 /// What a snapshot needs to know again at each start, beside its init layer.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     version: u32,
     /// The layers that matter, uppermost first.
-    pub(super) layers: Vec<Digest>,
+    pub(crate) layers: Vec<Digest>,
     /// Layers, init layer and writable layer hold ids as they are inside; the mount maps them.
-    pub(super) ids: IdMap,
+    pub(crate) ids: IdMap,
 }
 
 /// The name of the init layer for `request`; short, for the mark on each snapshot.
-pub(super) fn name(request: &Prepare<'_>) -> String {
+pub(crate) fn name(request: &Prepare<'_>) -> String {
     let mut hash = Sha256::new();
     hash.update([VERSION as u8]);
     for digest in request.chain {
@@ -79,7 +78,7 @@ pub(super) fn name(request: &Prepare<'_>) -> String {
     Digest::sha256(hash.finalize().into()).hex()[..32].to_owned()
 }
 
-pub(super) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
+pub(crate) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
     let path = disk.path(Area::Init, name).join(RECORD);
     let mut bytes = Vec::new();
     std::fs::File::open(&path)
@@ -94,7 +93,7 @@ pub(super) fn read_record(disk: &Disk, name: &str) -> Result<Record, Error> {
 }
 
 /// Makes the init layer `name` for `request` and publishes it.
-pub(super) fn create(disk: &Disk, name: &str, request: &Prepare<'_>) -> Result<(), Error> {
+pub(crate) fn create(disk: &Disk, name: &str, request: &Prepare<'_>) -> Result<(), Error> {
     let image = Image::open(disk, request.chain)?;
     let stage = disk.stage()?;
     let path = stage.path();
@@ -129,14 +128,6 @@ struct Image {
     layers: Vec<Digest>,
     /// Roots, uppermost first.
     roots: Vec<OwnedFd>,
-}
-
-/// What the merged view has under a name.
-enum Found {
-    Nothing,
-    Other,
-    /// The directories of that path, uppermost first.
-    Directories(Vec<OwnedFd>),
 }
 
 impl Image {
@@ -188,30 +179,6 @@ impl Image {
     }
 }
 
-fn step(above: &[OwnedFd], name: &std::ffi::OsStr) -> rustix::io::Result<Found> {
-    let mut directories = Vec::new();
-    for directory in above {
-        match look(directory, name)? {
-            None => {}
-            Some(stat) if is_directory(&stat) => {
-                let found = open_directory(directory, name)?;
-                let opaque = has_xattr(&found, OPAQUE)?;
-                directories.push(found);
-                if opaque {
-                    break;
-                }
-            }
-            Some(stat) => {
-                if directories.is_empty() && !is_whiteout(&stat) {
-                    return Ok(Found::Other);
-                }
-                break;
-            }
-        }
-    }
-    Ok(if directories.is_empty() { Found::Nothing } else { Found::Directories(directories) })
-}
-
 /// The init layer in the making.
 struct Layer<'a> {
     image: &'a Image,
@@ -228,7 +195,7 @@ impl Layer<'_> {
         }
         let parents: Vec<_> = path.parent().into_iter().flat_map(Path::ancestors).collect();
         for parent in &parents {
-            if matches!(self.image.look(parent)?, Found::Other) {
+            if matches!(self.image.look(parent)?, Found::Other(..)) {
                 return Ok(());
             }
         }
