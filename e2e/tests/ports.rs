@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     sync::atomic::{AtomicU16, Ordering},
@@ -17,6 +17,7 @@ each_client![
     an_address_that_is_used_again_is_found,
     every_form_of_publish,
     ranges_and_any_port,
+    ipv6_is_published,
     udp_is_published,
     exposed_ports_are_published_on_demand,
     a_port_belongs_to_one,
@@ -138,6 +139,31 @@ fn ranges_and_any_port(c: &Client) {
     answers(c, &format!("127.0.0.1:{three}"), "next");
     c.run(&format!("run --rm -p {one}-{three}:80 busybox true")).code(125).err_has("all ports are allocated");
     c.run(&format!("rm -f {web} {next}")).ok();
+}
+
+fn ipv6_is_published(c: &Client) {
+    if !c.is_knarr_engine() {
+        eprintln!(
+            "not tried: Docker 20.10 chooses no IPv6 subnet, and leads no port there without one more switch"
+        );
+        return;
+    }
+    let [port] = ports();
+    let network = c.name("six");
+    c.run(&format!("network create --ipv6 {network}")).ok();
+    let web = c.start(&format!("--network {network} -p {port}:80 {}", serving("six")));
+    let gateway = c.field(&web, &format!("/NetworkSettings/Networks/{network}/IPv6Gateway"));
+    answers(c, &format!("[{}]:{port}", gateway.as_str().expect("a gateway")), "six");
+    answers(c, &format!("127.0.0.1:{port}"), "six");
+    c.run(&format!("port {web}")).ok().out(&format!("80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}\n"));
+    // Refused, not silent: who tries localhost goes on to 127.0.0.1 at once.
+    let refused = c.engine().within(|| TcpStream::connect(("::1", port)).map_err(|error| error.kind()));
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+    c.run(&format!("run --rm --network {network} -p [::1]:{port}:80 busybox true"))
+        .code(125)
+        .err_has("cannot publish on ::1");
+    c.run(&format!("rm -f {web}")).ok();
+    c.run(&format!("network rm {network}")).ok();
 }
 
 fn udp_is_published(c: &Client) {
