@@ -60,6 +60,37 @@ fn a_container_runs_through_it() {
 }
 
 #[test]
+fn ports_and_names_outlive_it() {
+    let (engine, c) = engine();
+    c.run("network create web").ok();
+    let script = "mkdir -p /www; exec httpd -f -p 80 -h /www";
+    c.start(&format!("--name server --network web -p 18500:80 busybox sh -c '{script}'"));
+    c.start("--name client --network web busybox sleep 1000");
+    let answers = || engine.within(|| std::net::TcpStream::connect(("127.0.0.1", 18500)).is_ok());
+    e2e::until("the port answers", answers);
+    engine.kill_daemon();
+    if Kind::chosen() == Kind::Knarr {
+        // No program serves the port; Docker's proxy died with it.
+        assert!(answers(), "the port needs a daemon");
+    }
+    engine.start_daemon();
+    e2e::until("the port answers again", answers);
+    c.run("exec client nslookup server").ok().out_has("Address: ");
+    c.run("port server 80").ok().out_has("0.0.0.0:18500\n");
+    c.run("run --rm -p 18500:80 busybox true").code(125).err_has("already");
+    // Addresses that are in use are known to be.
+    c.start("--name third --network web busybox sleep 1000");
+    let address = |name: &str| c.field(name, "/NetworkSettings/Networks/web/IPAddress");
+    assert!(address("third") != address("client") && address("third") != address("server"));
+    c.run("exec client nslookup third").ok().out_has(address("third").as_str().expect("an address"));
+    c.run("network disconnect web third").ok();
+    c.run("exec client nslookup third").fails();
+    c.run("rm -f server client third").ok();
+    assert!(!answers());
+    c.run("network rm web").ok();
+}
+
+#[test]
 fn an_exit_during_the_gap_is_known() {
     let (engine, c) = engine();
     let id = c.start("busybox sh -c 'sleep 0.6; echo last words; exit 7'");

@@ -74,6 +74,12 @@ impl Client {
         Ok(self.version.get_or_init(|| chosen))
     }
 
+    /// Whether the version that both sides know is below this one.
+    pub(crate) async fn is_older_than(&self, version: &str) -> Result<bool> {
+        let ours = self.version().await?;
+        Ok(ours != version && older(ours, version) == ours)
+    }
+
     /// Asks and decodes the answer.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         decode(self.send(Method::GET, path, empty()).await?).await

@@ -13,8 +13,7 @@ const COMMON: &[&str] = &["run", "exec", "ps", "images", "version", "info"];
 /// Docker's commands that people will try and that are not here yet.
 const ABSENT: &[&str] = &[
     "build", "builder", "buildx", "commit", "compose", "context", "cp", "diff", "export", "login", "logout",
-    "manifest", "network", "plugin", "port", "push", "save", "search", "stats", "swarm", "trust", "update",
-    "volume",
+    "manifest", "plugin", "push", "save", "search", "stats", "swarm", "trust", "update", "volume",
 ];
 
 /// A command and the words that lead to it.

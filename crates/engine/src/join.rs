@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Kind, Result},
     etc, locked, names,
     networks::DEFAULT,
+    way_out::way_out,
 };
 
 /// What a start has joined: held until the container's process is in it.
@@ -121,7 +122,7 @@ impl Engine {
             Mode::Default | Mode::Named(_) => {}
         }
         let wished = self.wished(&container.config)?;
-        let way_out = way_out(&wished);
+        let way_out = way_out(wished.iter().map(|(network, wish)| (network, wish)));
         let namespace = Host::namespace()?;
         let mut attachments = Vec::new();
         let outcome = wished.into_iter().enumerate().try_for_each(|(number, (network, wish))| {
@@ -182,7 +183,7 @@ impl Engine {
             bridge: bridge.link.clone(),
             host_link: format!("veth{}", &id[..7]),
             link: link.to_owned(),
-            mac: Some(wish.mac.map_or_else(network::mac, Ok)?),
+            mac: Some(wish.mac.map_or_else(|| hardware(&addresses), Ok)?),
             addresses,
             gateways: if leaves && !bridge.internal { gateways.clone() } else { Vec::new() },
         };
@@ -223,6 +224,14 @@ impl Engine {
         }
         of_network.extend(addresses.iter().map(IpNet::addr));
         Ok(addresses)
+    }
+
+    /// Undoes [`Engine::attach_to`].
+    fn cut(&self, attachment: &Attachment) {
+        if let Err(error) = self.0.networks.host.disconnect(&attachment.endpoint.host_link) {
+            tracing::error!("cut a container off from network {}: {error}", attachment.name);
+        }
+        self.give_back(attachment);
     }
 
     fn give_back(&self, attachment: &Attachment) {
@@ -308,23 +317,23 @@ impl Engine {
         }
         config.host.networks.insert(network.name.clone(), wish.clone());
         self.check_networks(&config)?;
-        let attachment = match container.state.pid() {
+        let now = match container.state.pid() {
             Some(pid) => {
                 let (engine, container, network) = (self.clone(), container.clone(), network.clone());
-                let made = blocking(move || -> Result<Attachment> {
+                let made = blocking(move || -> Result<(Vec<Attachment>, Vec<PublishedPort>)> {
                     let inside = Host::find(format!("/proc/{pid}/ns/net").as_ref())?;
                     let link = free_link(&container.attachments);
-                    let leaves = container.attachments.iter().all(|one| one.endpoint.gateways.is_empty());
-                    let made = engine.attach_to(&container, &network, wish, &link, leaves, &inside)?;
-                    let places: Vec<Attachment> =
-                        container.attachments.iter().cloned().chain([made.clone()]).collect();
+                    let made = engine.attach_to(&container, &network, wish, &link, false, &inside)?;
+                    let places = container.attachments.iter().cloned().chain([made.clone()]).collect();
+                    let led = engine.lead_out(&container, places, &inside);
+                    let (places, ports) = led.inspect_err(|_| engine.cut(&made))?;
                     if engine.has_resolver(&container.id) {
                         engine.tell_resolver(&container.id, &places);
                     } else {
                         engine.serve_names(&container, &places, &inside)?;
                         etc::rewrite_resolv_conf(&container, &places)?;
                     }
-                    Ok(made)
+                    Ok((places, ports))
                 });
                 Some(made.await??)
             }
@@ -332,7 +341,9 @@ impl Engine {
         };
         handle.change(|container| {
             container.config = config;
-            container.attachments.extend(attachment);
+            if let Some((places, ports)) = now {
+                (container.attachments, container.ports) = (places, ports);
+            }
         });
         self.save(&handle);
         self.0.events.network(&network, "connect", &[("container", handle.id.clone())]);
@@ -350,24 +361,25 @@ impl Engine {
             let message = format!("container {} is not connected to network {}", container.id, network.name);
             return Err(Error::new(Kind::Forbidden, message));
         }
-        if let Some(place) = place.clone() {
-            let engine = self.clone();
-            let targets: Vec<IpAddr> = place.endpoint.addresses.iter().map(IpNet::addr).collect();
-            let ports: Vec<PublishedPort> =
-                container.ports.iter().filter(|port| targets.contains(&port.target)).cloned().collect();
-            blocking(move || -> Result<()> {
-                engine.0.networks.host.disconnect(&place.endpoint.host_link)?;
-                engine.unpublish(&ports);
-                engine.give_back(&place);
-                Ok(())
-            })
-            .await??;
-        }
+        let now = match (place, container.state.pid()) {
+            (Some(place), Some(pid)) => {
+                let (engine, container) = (self.clone(), container.clone());
+                let left = blocking(move || -> Result<(Vec<Attachment>, Vec<PublishedPort>)> {
+                    let inside = Host::find(format!("/proc/{pid}/ns/net").as_ref())?;
+                    let mut places = container.attachments.clone();
+                    places.retain(|one| one.network != place.network);
+                    engine.0.networks.host.disconnect(&place.endpoint.host_link)?;
+                    engine.give_back(&place);
+                    engine.lead_out(&container, places, &inside)
+                });
+                Some(left.await??)
+            }
+            _ => None,
+        };
         handle.change(|container| {
-            let targets: Vec<IpAddr> =
-                place.iter().flat_map(|place| &place.endpoint.addresses).map(IpNet::addr).collect();
-            container.ports.retain(|port| !targets.contains(&port.target));
-            container.attachments.retain(|one| one.network != network.id);
+            if let Some((places, ports)) = now {
+                (container.attachments, container.ports) = (places, ports);
+            }
             let host = &mut container.config.host;
             host.networks.retain(|key, _| *key != network.name && !network.id.starts_with(key.as_str()));
             let main = match &host.network {
@@ -392,13 +404,12 @@ fn raw(namespace: &Namespace) -> i32 {
     namespace.as_fd().as_raw_fd()
 }
 
-/// The network whose gateway is the way out: by priority, then one that leads out at all, then by name, as Docker's.
-fn way_out(wished: &[(Arc<Network>, Wish)]) -> String {
-    let leads_out = |network: &Network| network.bridge.as_ref().is_some_and(|bridge| !bridge.internal);
-    let rank = |(network, wish): &&(Arc<Network>, Wish)| {
-        (wish.gateway_priority, leads_out(network), std::cmp::Reverse(network.name.clone()))
-    };
-    wished.iter().max_by_key(rank).map(|(network, _)| network.id.clone()).unwrap_or_default()
+fn hardware(addresses: &[IpNet]) -> Result<[u8; 6]> {
+    let v4 = addresses.iter().find_map(|net| match net {
+        IpNet::V4(net) => Some(net.addr()),
+        IpNet::V6(_) => None,
+    });
+    Ok(v4.map_or_else(network::mac, |address| Ok(network::mac_of(address)))?)
 }
 
 fn free_link(attachments: &[Attachment]) -> String {

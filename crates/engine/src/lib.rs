@@ -46,6 +46,7 @@ mod usage;
 mod user;
 mod validate;
 mod wait;
+mod way_out;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

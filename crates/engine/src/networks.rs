@@ -380,7 +380,8 @@ fn check(new: &NewNetwork) -> Result<()> {
         let message = format!("operation is not permitted on predefined {} network", new.name);
         return Err(Error::new(Kind::Forbidden, message));
     }
-    if names::check(&new.name).is_err() || new.name.starts_with('/') {
+    // Unlike a container's, a network's name may be one letter.
+    if names::check(&format!("{}0", new.name)).is_err() || new.name.is_empty() || new.name.starts_with('/') {
         return invalid(format!(
             "invalid network name {:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
             new.name

@@ -86,6 +86,10 @@ impl Engine {
                 format!("cannot publish port {}: the container has no address of that family", wish.port);
             return Err(Error::new(Kind::Invalid, message));
         }
+        if wish.host.is_some_and(|host| host.is_ipv6() && host.is_loopback()) {
+            let message = "cannot publish on ::1: Linux leads nothing from there to a container; use 127.0.0.1, or another address of the host";
+            return Err(Error::new(Kind::Invalid, message));
+        }
         let mut taken = locked(&self.0.networks.taken);
         let (first, last) = wish.ports.unwrap_or_else(any_port);
         let fixed = first == last;

@@ -109,6 +109,54 @@ const SAME: &[&[&str]] = &[
     &["tag", "busybox", "other:1"],
     &["rmi", "other:1"],
     &["info", "-f", "{{.NCPU}} {{.Driver}}"],
+    &["network", "ls"],
+    &["network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}} {{.IPv6}} {{.Internal}} {{.CreatedAt}}"],
+    &["network", "ls", "--format", "json", "--filter", "driver=null"],
+    &["network", "ls", "-q", "--no-trunc", "-f", "name=host"],
+    &["network", "ls", "-f", "colour=red"],
+    &["network", "inspect", "host"],
+    &["network", "inspect", "nope"],
+    &["network", "inspect", "-f", "{{.Name}} {{.Driver}} {{len .Containers}}", "host", "none", "nope"],
+    &["network", "rm", "-f", "nope"],
+    &["network", "create"],
+    &["network", "create", "--gateway", "10.9.0.1", "x"],
+    &["network", "create", "--subnet", "10.9.0.0/24", "--gateway", "10.8.0.1", "x"],
+    &["network", "create", "--subnet", "10.9.0.0/24", "--ip-range", "10.8.0.0/28", "x"],
+    &["network", "create", "--subnet", "10.9.0.0/24", "--aux-address", "a=10.8.0.1", "x"],
+    &["network", "create", "--subnet", "10.9.0.0/24,10.9.0.0/25", "x"],
+    &["network", "create", "-d", "nope", "x"],
+    &["network", "create", "host"],
+    &["network", "connect", "nope", "nope"],
+    &["network", "connect", "--driver-opt", "x", "host", "nope"],
+    &["network", "disconnect", "nope", "nope"],
+    &["network", "prune"],
+    &["port", "nope"],
+    &["run", "-p", "x", "busybox"],
+    &["run", "-p", "80-81:90", "-p", "1:2:3:4", "busybox"],
+    &["run", "-p", "1-3:80-81", "busybox"],
+    &["run", "-p", "80/quic", "busybox"],
+    &["run", "--expose", "80:80", "busybox"],
+    &["run", "--expose", "9-1", "busybox"],
+    &["run", "--network", "name=a,b=c", "busybox"],
+    &["run", "--network", "alias=c", "busybox"],
+    &["run", "--network", "a", "--network", "host", "busybox"],
+    &["run", "--network", "a", "--network", "a", "busybox"],
+    &["run", "--network-alias", "a", "busybox"],
+    &["run", "--network", "name=a,ip=10.0.0.1", "--ip", "10.0.0.2", "busybox"],
+    &["run", "--network", "name=a,gw-priority=x", "busybox"],
+    &["run", "--mac-address", "x", "busybox"],
+    &["run", "--ip", "x", "busybox"],
+    &["run", "--add-host", "x", "busybox"],
+    &["run", "--add-host", "x:y", "busybox"],
+    &["run", "--dns", "x", "busybox"],
+    &["run", "--dns-search", "x..y", "busybox"],
+    &["run", "--link", "x:y:z", "busybox"],
+    &["network", "create", "--help"],
+    &["network", "connect", "--help"],
+    &["network", "disconnect", "--help"],
+    &["network", "prune", "--help"],
+    &["network", "--help"],
+    &["port", "--help"],
     &["exec", "--help"],
     &["rename", "--help"],
     &["kill", "--help"],
@@ -144,17 +192,32 @@ const MADE: &[&str] = &[
     "--network host --init -l a=b -l c --stop-signal INT --stop-timeout 3 busybox",
     "--log-driver json-file --log-opt max-size=1m --expose 80 --expose 90-91/udp busybox",
     "-a stdout --entrypoint  --rm busybox sh",
+    "-p 80 -p 8080:80 -p 127.0.0.1::53/udp -p [::1]:90-91:90-91 -p 5000-5010:50 -P --expose 7-8 busybox",
+    "-p published=8080,target=80,protocol=udp --network host busybox",
+    "--dns 10.0.0.1 --dns-search a.b --dns-option ndots:2 --add-host a=[::1] --add-host b:host-gateway busybox",
+    "--network own --network-alias a --network-alias b --ip 10.9.0.9 busybox",
+    "--network name=own,alias=c,ip=10.9.0.8,driver-opt=x=y --ip6 fd00::9 busybox",
+    "--link web:www --network own busybox",
 ];
+
+const MEMBERS: &str = "{{json .Config}}\n{{json .HostConfig}}\n{{json .NetworkSettings.Networks}}";
 
 #[test]
 fn a_container_made_by_either_client_is_the_same() {
     let daemon = Dockerd::start("made");
+    for name in ["web", "own"] {
+        let made = match name {
+            "web" => daemon.docker(&["create", "--name", name, "busybox"]),
+            _ => daemon.knarr(&["network", "create", "--subnet", "10.9.0.0/24", "--label", "a=b", name]),
+        };
+        assert!(made.status.success(), "{made:?}");
+    }
     for flags in MADE {
         let args: Vec<&str> = ["create"].into_iter().chain(flags.split(' ')).collect();
         let made = |output: std::process::Output| {
             assert!(output.status.success(), "{flags}: {output:?}");
             let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            let shown = daemon.docker(&["inspect", "-f", "{{json .Config}}\n{{json .HostConfig}}", &id]);
+            let shown = daemon.docker(&["inspect", "-f", MEMBERS, &id]);
             // The host name is the daemon's own choice.
             String::from_utf8_lossy(&shown.stdout).replace(&id[..12], "ID")
         };

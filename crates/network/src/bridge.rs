@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use netlink::{Kind, Namespace, NewLink, Peer, Port, Route, Socket};
+use netlink::{Kind, Namespace, Neighbour, NewLink, Peer, Port, Route, Socket};
 use rustix::io::Errno;
 
 use crate::{Bridge, Endpoint, Error, Result};
@@ -83,6 +83,13 @@ fn furnish(routes: &mut Socket, host: &Namespace, bridge: &Bridge) -> Result<()>
     Ok(routes.set_up(index, true)?)
 }
 
+/// The hardware address that belongs to an IPv4 address, as Docker had it: neighbours who still remember whoever had the
+/// address before find the new one.
+pub fn mac_of(address: std::net::Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
 /// A random hardware address, locally administered.
 pub fn mac() -> Result<[u8; 6]> {
     let mut bytes = [0; 6];
@@ -143,6 +150,11 @@ fn tie(
         routes.set_port(port, wanted)?;
     }
     routes.set_up(port, true)?;
+    // The kernel remembers for seconds to whom an address belonged before: nobody on the host would reach it.
+    let on = routes.index(&bridge.link)?;
+    for address in endpoint.addresses.iter().map(IpNet::addr) {
+        routes.delete_neighbour(&Neighbour { index: on, address, mac: [0; 6], forwarding: false })?;
+    }
 
     let v6 = endpoint.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
     set(inside, &quiet(&endpoint.link, v6))?;

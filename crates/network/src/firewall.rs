@@ -194,7 +194,7 @@ fn chains(closed: bool) -> Vec<(Chain, Vec<Rule>)> {
         // Before connections are tracked (`NF_IP_PRI_RAW`): replies that end at loopback still bear the bridge's address.
         (base("early", Type::Filter, Hook::Prerouting, -300, Policy::Accept), early()),
         (base("arrive", Type::Nat, Hook::Prerouting, -100, Policy::Accept), publish()),
-        (base("from_host", Type::Nat, Hook::Output, -100, Policy::Accept), publish()),
+        (base("from_host", Type::Nat, Hook::Output, -100, Policy::Accept), from_host()),
         // After those that end in it: a jump needs its chain.
         (Chain::plain("to_container"), to_container()),
         (base("forward", Type::Filter, Hook::Forward, 0, forwarding), forward()),
@@ -234,6 +234,21 @@ fn early() -> Vec<Rule> {
         end(Verdict::Drop),
     ]);
     vec![("containers do not reach the host's loopback", rule)]
+}
+
+/// Nothing leads out of the IPv6 loopback, whatever is asked for: a port there is refused at once, so that whoever tried
+/// `localhost` goes on to 127.0.0.1.
+fn from_host() -> Vec<Rule> {
+    let mut loopback = in_family(FAMILIES[1].1);
+    let (_, _, destination) = address(false);
+    loopback.extend([
+        Expression::Load(destination, 0),
+        Expression::Compare(0, Compare::Equal, std::net::Ipv6Addr::LOCALHOST.octets().to_vec()),
+        end(Verdict::Accept),
+    ]);
+    let mut rules = vec![("the IPv6 loopback leads nowhere", loopback)];
+    rules.extend(publish());
+    rules
 }
 
 fn publish() -> Vec<Rule> {

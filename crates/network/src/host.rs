@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use ipnet::IpNet;
 use netlink::{
-    Namespace, Socket,
+    Namespace, Route, Socket,
     nft::{Batch, Family},
 };
 use rustix::io::Errno;
@@ -243,6 +244,18 @@ impl Host {
         let loopback = socket.index("lo")?;
         socket.set_up(loopback, true)?;
         Ok(made)
+    }
+
+    /// Lets a namespace leave by these gateways, and by no others; at most one a family.
+    pub fn leave_by(inside: &Namespace, gateways: &[IpAddr]) -> Result<()> {
+        let mut socket = Socket::route(inside)?;
+        for route in socket.routes()?.iter().filter(|route| route.destination.prefix_len() == 0) {
+            socket.delete_route(route)?;
+        }
+        for gateway in gateways {
+            socket.add_route(&Route::default_by(*gateway))?;
+        }
+        Ok(())
     }
 
     /// The one that a path stands for.

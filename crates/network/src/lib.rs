@@ -16,7 +16,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use bridge::mac;
+pub use bridge::{mac, mac_of};
 pub use host::{Host, Options};
 pub use ipam::{Pool, Subnet};
 pub use netlink::Namespace as Handle;

@@ -38,16 +38,20 @@ pub(super) async fn create(cx: &Context, flags: &Flags, place: Place) -> Result<
             flags.pull
         )));
     }
-    let request = request(flags, place)?;
+    let mut request = request(flags, place)?;
     if let Some(path) = flags.cidfile.as_ref().filter(|path| path.exists()) {
         let path = path.display();
         return Err(message(format!(
             "container ID file found, make sure the other container isn't running or delete {path}"
         )));
     }
-    let image = &request.config.image;
+    let image = &request.config.image.clone();
     if flags.pull == "always" {
         pull::pull(cx, image, flags.platform.clone(), flags.quiet).await?;
+    }
+    if cx.client.is_older_than("1.44").await? {
+        // Before, a hardware address was the container's, not that of its place in a network.
+        request.config.mac_address = flags.mac_address.clone().unwrap_or_default();
     }
     let path = with_query("/containers/create", &[("name", flags.name.clone())]);
     let answer = match cx.client.post_json(&path, &request).await {

@@ -59,6 +59,19 @@ pub(crate) struct InspectImage {
     images: Vec<String>,
 }
 
+/// Display detailed information on one or more networks
+///
+/// As `inspect --type network`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectNetwork {
+    /// Format output using a custom template: 'json' or 'TEMPLATE'
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    /// Names or ids.
+    #[arg(required = true, value_names = ["NETWORK", "[NETWORK...]"], num_args = 1..)]
+    networks: Vec<String>,
+}
+
 /// The kinds of things that have a name, in the order in which they are tried, and what comes before and after it.
 const KINDS: &[(&str, &str, &str)] = &[
     ("container", "/containers/", "/json"),
@@ -91,6 +104,12 @@ impl InspectContainer {
 impl InspectImage {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         all(cx, &self.images, &KINDS[1..2], self.format.as_deref(), false).await
+    }
+}
+
+impl InspectNetwork {
+    pub(super) async fn run(self, cx: &Context) -> Result<u8> {
+        all(cx, &self.networks, &KINDS[2..3], self.format.as_deref(), false).await
     }
 }
 

@@ -17,6 +17,8 @@ mod lifecycle;
 mod load;
 mod login;
 mod logs;
+mod network;
+mod port;
 mod prune;
 mod ps;
 mod pull;
@@ -78,6 +80,7 @@ verbs! {
         Kill(lifecycle::Kill),
         Logs(logs::Logs),
         Pause(lifecycle::Pause),
+        Port(port::Port),
         Rename(rename::Rename),
         Restart(lifecycle::Restart),
         #[command(alias = "remove")] Rm(rm::Rm),
@@ -121,6 +124,19 @@ verbs! {
         Prune(prune::PruneImages),
         Squash(commit::Squash),
         Tree(tree::Tree),
+    }
+}
+
+verbs! {
+    /// Verbs of networks, which stand under `network` only.
+    NetworkOnly {
+        Connect(network::connect::Connect),
+        Create(network::create::Create),
+        Disconnect(network::connect::Disconnect),
+        Inspect(inspect::InspectNetwork),
+        #[command(alias = "list")] Ls(network::ls::Ls),
+        Prune(prune::PruneNetworks),
+        #[command(alias = "remove")] Rm(network::rm::Rm),
     }
 }
 
@@ -191,6 +207,9 @@ pub(crate) enum Verb {
     /// Manage images
     #[command(subcommand)]
     Image(ImageGroup),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(NetworkOnly),
     /// Manage the engine
     #[command(subcommand)]
     System(SystemGroup),
@@ -204,6 +223,7 @@ impl Verb {
             Verb::ImageVerb(verb) | Verb::Image(ImageGroup::Verb(verb)) => verb.run(cx).await,
             Verb::SystemVerb(verb) | Verb::System(SystemGroup::Verb(verb)) => verb.run(cx).await,
             Verb::TopVerb(verb) => verb.run(cx).await,
+            Verb::Network(verb) => verb.run(cx).await,
             Verb::Container(ContainerGroup::Only(verb)) => verb.run(cx).await,
             Verb::Image(ImageGroup::Only(verb)) => verb.run(cx).await,
             Verb::System(SystemGroup::Only(verb)) => verb.run(cx).await,

@@ -1,4 +1,4 @@
-//! `container prune`, `image prune`, `system prune`: removing what nobody uses, after a question.
+//! `container prune`, `image prune`, `network prune`, `system prune`: removing what nobody uses, after a question.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, Write};
@@ -39,6 +39,19 @@ pub(crate) struct PruneImages {
     force: bool,
 }
 
+/// Remove all unused networks
+///
+/// Those that were created and that no container is in or is to be in.
+#[derive(Debug, Args)]
+pub(crate) struct PruneNetworks {
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<Filter>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
 /// Remove unused data
 #[derive(Debug, Args)]
 pub(crate) struct PruneSystem {
@@ -65,6 +78,9 @@ struct Pruned {
 
 const ALL_IMAGES: &str = "all images without at least one container associated to them";
 
+const UNUSED_NETWORKS: &str =
+    "WARNING! This will remove all custom networks not used by at least one container.";
+
 impl PruneContainers {
     pub(super) async fn run(self, cx: &Context) -> Result<u8> {
         if !self.force && !agreed("WARNING! This will remove all stopped containers.")? {
@@ -81,6 +97,18 @@ impl PruneImages {
             return Ok(0);
         }
         images(cx, self.all, &self.filter).await?.tell()
+    }
+}
+
+impl PruneNetworks {
+    pub(super) async fn run(self, cx: &Context) -> Result<u8> {
+        if !self.force && !agreed(UNUSED_NETWORKS)? {
+            return Ok(0);
+        }
+        let gone = networks(cx, &self.filter).await?;
+        // Networks take no space that could be counted.
+        Plain::Out.write_all(gone.text.as_bytes())?;
+        Ok(0)
     }
 }
 
@@ -129,11 +157,7 @@ fn agreed(warning: &str) -> Result<bool> {
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
-    let yes = answer.trim().eq_ignore_ascii_case("y");
-    if !yes {
-        writeln!(out)?;
-    }
-    Ok(yes)
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 impl Pruned {

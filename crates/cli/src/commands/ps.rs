@@ -156,38 +156,43 @@ fn sizes(it: &Summary) -> String {
     }
 }
 
-/// `0.0.0.0:8080->80/tcp, 90-92/udp`: neighbours are drawn together.
+/// `90-92/udp, 0.0.0.0:8080->80/tcp`: neighbours are drawn together where the host has the same numbers, and ports that
+/// have another number there come last.
 fn ports(all: &[Port]) -> String {
     let mut sorted: Vec<&Port> = all.iter().collect();
-    sorted.sort_by_key(|port| (port.private_port, port.ip.clone(), port.public_port, port.kind.clone()));
-    let mut groups: Vec<(&Port, u16)> = Vec::new();
+    sorted.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.kind));
+    let at = |port: &Port, numbers: &str| match (port.ip.is_empty(), port.ip.contains(':')) {
+        (true, _) => String::new(),
+        (_, true) => format!("[{}]:{numbers}->", port.ip),
+        (_, false) => format!("{}:{numbers}->", port.ip),
+    };
+    let drawn = |(first, last): &(&Port, u16)| {
+        let numbers = match first.private_port {
+            number if number == *last => number.to_string(),
+            number => format!("{number}-{last}"),
+        };
+        format!("{}{numbers}/{}", at(first, &numbers), first.kind)
+    };
+    let mut shown = Vec::new();
+    let (mut groups, mut mapped): (Vec<(&Port, u16)>, Vec<String>) = (Vec::new(), Vec::new());
     for port in sorted {
-        let joins = groups.iter_mut().find(|(first, length)| {
-            let published = first.public_port > 0;
-            first.ip == port.ip
-                && first.kind == port.kind
-                && published == (port.public_port > 0)
-                && first.private_port.checked_add(*length) == Some(port.private_port)
-                && (!published || first.public_port.checked_add(*length) == Some(port.public_port))
-        });
-        match joins {
-            Some((_, length)) => *length += 1,
-            None => groups.push((port, 1)),
+        if !port.ip.is_empty() && port.public_port != port.private_port {
+            let outside = at(port, &port.public_port.to_string());
+            mapped.push(format!("{outside}{}/{}", port.private_port, port.kind));
+            continue;
+        }
+        match groups.iter_mut().find(|(first, _)| first.ip == port.ip && first.kind == port.kind) {
+            Some((_, last)) if last.checked_add(1) == Some(port.private_port) => *last = port.private_port,
+            Some(group) => {
+                shown.push(drawn(group));
+                *group = (port, port.private_port);
+            }
+            None => groups.push((port, port.private_port)),
         }
     }
-    let range = |first: u16, length: u16| match length {
-        1 => first.to_string(),
-        _ => format!("{first}-{}", first + length - 1),
-    };
-    let shown = groups.iter().map(|(port, length)| {
-        let inside = format!("{}/{}", range(port.private_port, *length), port.kind);
-        match (port.public_port, port.ip.contains(':')) {
-            (0, _) => inside,
-            (public, true) => format!("[{}]:{}->{inside}", port.ip, range(public, *length)),
-            (public, false) => format!("{}:{}->{inside}", port.ip, range(public, *length)),
-        }
-    });
-    shown.collect::<Vec<_>>().join(", ")
+    shown.extend(groups.iter().map(drawn));
+    shown.extend(mapped);
+    shown.join(", ")
 }
 
 /// As Go quotes a string.
@@ -231,15 +236,21 @@ mod tests {
             public_port,
             kind: kind.into(),
         };
-        assert_eq!(
-            ports(&[
-                port("", 0, 91, "udp"),
-                port("0.0.0.0", 8080, 80, "tcp"),
-                port("::", 8080, 80, "tcp"),
-                port("", 0, 90, "udp")
-            ]),
-            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 90-91/udp"
-        );
+        let mapped = [
+            port("", 0, 91, "udp"),
+            port("0.0.0.0", 8080, 80, "tcp"),
+            port("::", 8080, 80, "tcp"),
+            port("", 0, 90, "udp"),
+        ];
+        assert_eq!(ports(&mapped), "90-91/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
+        let same = [
+            port("10.0.0.1", 80, 80, "tcp"),
+            port("10.0.0.1", 81, 81, "tcp"),
+            port("10.0.0.1", 90, 90, "tcp"),
+            port("10.0.0.1", 8082, 82, "tcp"),
+        ];
+        let shown = "10.0.0.1:80-81->80-81/tcp, 10.0.0.1:90->90/tcp, 10.0.0.1:8082->82/tcp";
+        assert_eq!(ports(&same), shown);
         assert_eq!(quote("sh -c \"a\"\n"), r#""sh -c \"a\"\n""#);
     }
 }

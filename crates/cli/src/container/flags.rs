@@ -7,6 +7,9 @@ use crate::words::size;
 /// What `run` and `create` have in common; each flag as Docker has it.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Flags {
+    /// Add a custom host-to-IP mapping (host:ip)
+    #[arg(long, value_name = "list", value_parser = super::network::extra_host)]
+    pub(crate) add_host: Vec<String>,
     /// Add an annotation to the container (passed through to the OCI runtime)
     #[arg(long, value_name = "map")]
     pub(crate) annotation: Vec<String>,
@@ -37,6 +40,15 @@ pub(crate) struct Flags {
     /// MEMs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) cpuset_mems: String,
+    /// Set custom DNS servers
+    #[arg(long, value_name = "list", value_parser = super::network::server)]
+    pub(crate) dns: Vec<String>,
+    /// Set DNS options
+    #[arg(long, alias = "dns-opt", value_name = "list")]
+    pub(crate) dns_option: Vec<String>,
+    /// Set custom DNS search domains
+    #[arg(long, value_name = "list", value_parser = super::network::search_domain)]
+    pub(crate) dns_search: Vec<String>,
     /// Container NIS domain name
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) domainname: String,
@@ -61,18 +73,32 @@ pub(crate) struct Flags {
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// IPv4 address (e.g., 172.30.100.104)
+    #[arg(long, value_name = "string")]
+    pub(crate) ip: Option<String>,
+    #[arg(long, value_name = "string", help = "IPv6 address (e.g., 2001:db8::33)")]
+    pub(crate) ip6: Option<String>,
     /// Set meta data on a container
     #[arg(short, long, value_name = "list")]
     pub(crate) label: Vec<String>,
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "list")]
     pub(crate) label_file: Vec<std::path::PathBuf>,
+    /// Add link to another container
+    #[arg(long, value_name = "list", value_parser = link)]
+    pub(crate) link: Vec<String>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "list", value_parser = super::network::server)]
+    pub(crate) link_local_ip: Vec<String>,
     /// Logging driver for the container
     #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
     pub(crate) log_driver: String,
     /// Log driver options
     #[arg(long, value_name = "list")]
     pub(crate) log_opt: Vec<String>,
+    /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "string")]
+    pub(crate) mac_address: Option<String>,
     /// Memory limit
     #[arg(short, long, value_name = "bytes", value_parser = size::parse_positive)]
     pub(crate) memory: Option<i64>,
@@ -89,14 +115,23 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "string")]
     pub(crate) name: Option<String>,
     /// Connect a container to a network
-    #[arg(long, alias = "net", value_name = "network", default_value = "default", hide_default_value = true)]
-    pub(crate) network: String,
+    #[arg(long, alias = "net", value_name = "network", value_parser = super::network::parse)]
+    pub(crate) network: Vec<super::network::Place>,
+    /// Add network-scoped alias for the container
+    #[arg(long, alias = "net-alias", value_name = "list")]
+    pub(crate) network_alias: Vec<String>,
     /// Tune container pids limit (set -1 for unlimited)
     #[arg(long, value_name = "int", default_value_t = 0, hide_default_value = true)]
     pub(crate) pids_limit: i64,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "string", value_parser = no_platform)]
     pub(crate) platform: Option<String>,
+    /// Publish a container's port(s) to the host
+    #[arg(short, long, value_name = "list")]
+    pub(crate) publish: Vec<String>,
+    /// Publish all exposed ports to random ports
+    #[arg(short = 'P', long)]
+    pub(crate) publish_all: bool,
     /// Pull image before running ("always", "missing", "never") (default "missing")
     #[arg(long, value_name = "string", default_value = "missing", hide_default_value = true)]
     pub(crate) pull: String,
@@ -150,6 +185,15 @@ fn stream(text: &str) -> Result<String, String> {
         "stdin" | "stdout" | "stderr" => Ok(lower),
         _ => Err("valid streams are STDIN, STDOUT and STDERR".into()),
     }
+}
+
+/// `CONTAINER`, or `CONTAINER:ALIAS`.
+fn link(text: &str) -> Result<String, String> {
+    let (name, alias) = text.split_once(':').unwrap_or((text, text));
+    if name.is_empty() || alias.is_empty() || alias.contains(':') {
+        return Err(format!("bad format for links: {text}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// An environment variable; one without a value is taken from this program's own environment.

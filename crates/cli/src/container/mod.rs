@@ -5,7 +5,9 @@
 
 pub(crate) mod flags;
 mod mounts;
-mod pairs;
+pub(crate) mod network;
+pub(crate) mod pairs;
+mod ports;
 mod request;
 
 pub(crate) use flags::Flags;

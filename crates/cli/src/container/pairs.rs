@@ -8,7 +8,7 @@ use crate::client::plain;
 use crate::error::{Result, message};
 
 /// Pairs by name; one without `=` has an empty value.
-pub(super) fn map(pairs: &[String]) -> Pairs {
+pub(crate) fn map(pairs: &[String]) -> Pairs {
     let split = |pair: &String| match pair.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (pair.clone(), String::new()),
@@ -17,7 +17,7 @@ pub(super) fn map(pairs: &[String]) -> Pairs {
 }
 
 /// Labels of files, then of flags.
-pub(super) fn labels(files: &[impl AsRef<Path>], flags: &[String]) -> Result<Pairs> {
+pub(crate) fn labels(files: &[impl AsRef<Path>], flags: &[String]) -> Result<Pairs> {
     let mut all = Vec::new();
     for file in files {
         all.extend(lines(file.as_ref(), |_| None)?);

@@ -1,5 +1,6 @@
 //! What listings look like: tables in Docker's columns, and templates.
 
+mod natural;
 mod table;
 mod template;
 
@@ -8,6 +9,7 @@ use std::io::Write;
 use gotmpl::Value;
 use serde_json::Map;
 
+pub(crate) use natural::natural;
 pub(crate) use table::Table;
 pub(crate) use template::{Template, value_of};
 

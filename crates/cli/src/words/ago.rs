@@ -22,6 +22,30 @@ fn go_time_in(seconds: i64, zone: TimeZone) -> String {
     at.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// `2026-11-23 23:52:06.000000005 +0000 UTC`: an RFC 3339 moment in its own zone, as Go prints it with all its digits.
+/// What is no moment stays as it is.
+pub(crate) fn go_text(text: &str) -> String {
+    go_text_in(text, TimeZone::system())
+}
+
+fn go_text_in(text: &str, here: TimeZone) -> String {
+    let (Ok(at), Ok(pieces)) = (text.parse::<Timestamp>(), jiff::fmt::temporal::Pieces::parse(text)) else {
+        return text.to_owned();
+    };
+    let offset = pieces.to_numeric_offset().unwrap_or(jiff::tz::Offset::UTC);
+    let local = here.to_offset(at) == offset;
+    // Go knows a zone's name only where it is its own.
+    let (zone, shape) = match (text.ends_with('Z'), local) {
+        (true, _) => (TimeZone::UTC, "%z UTC"),
+        (_, true) => (here, "%z %Z"),
+        (_, false) => (offset.to_time_zone(), "%z %z"),
+    };
+    let at = at.to_zoned_datetime(zone);
+    let digits = at.strftime("%.9f").to_string();
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    format!("{}{digits} {}", at.strftime("%Y-%m-%d %H:%M:%S"), at.strftime(shape))
+}
+
 /// `2026-11-24T00:52:06.000000005+01:00`, in the local zone, as Go prints RFC 3339.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     rfc3339_in(at, TimeZone::system())
@@ -42,6 +66,14 @@ mod tests {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         assert_eq!(go_time_in(1_795_477_926, TimeZone::UTC), "2026-11-23 23:52:06 +0000 UTC");
         assert_eq!(go_time_in(1_795_477_926, berlin.clone()), "2026-11-24 00:52:06 +0100 CET");
+        for (text, want) in [
+            ("2026-11-23T23:52:06.500000000Z", "2026-11-23 23:52:06.5 +0000 UTC"),
+            ("2026-11-24T00:52:06+01:00", "2026-11-24 00:52:06 +0100 CET"),
+            ("2026-11-24T01:52:06+02:00", "2026-11-24 01:52:06 +0200 +0200"),
+            ("yesterday", "yesterday"),
+        ] {
+            assert_eq!(go_text_in(text, berlin.clone()), want);
+        }
         let at = Timestamp::new(1_795_477_926, 5).unwrap();
         assert_eq!(rfc3339_in(at, TimeZone::UTC), "2026-11-23T23:52:06.000000005Z");
         assert_eq!(rfc3339_in(at, berlin), "2026-11-24T00:52:06.000000005+01:00");

@@ -45,12 +45,12 @@ pub(crate) fn config(request: CreateRequest) -> Result<engine::Config> {
         },
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
-        host: on_host(host, networking_config)?,
+        host: on_host(host, networking_config, &config.mac_address)?,
         ids: oci::IdMap::IDENTITY,
     })
 }
 
-fn on_host(mut host: HostConfig, networking: NetworkingConfig) -> Result<Host> {
+fn on_host(mut host: HostConfig, networking: NetworkingConfig, mac: &str) -> Result<Host> {
     let resources = resources(&host);
     let network = network(&host.network_mode);
     let ports = ports::wishes(host.port_bindings.take().unwrap_or_default())?;
@@ -67,7 +67,7 @@ fn on_host(mut host: HostConfig, networking: NetworkingConfig) -> Result<Host> {
         binds,
         tmpfs,
         network,
-        networks: wishes(networking)?,
+        networks: wishes(networking, &host.network_mode, mac)?,
         ports,
         publish_all: host.publish_all_ports,
         dns: host.dns.unwrap_or_default(),
@@ -138,7 +138,6 @@ fn unsupported_config(config: &Config) -> Asks {
         ("Config.Healthcheck", config.healthcheck.as_ref().is_some_and(has_probe)),
         ("Config.Volumes (anonymous volumes)", config.volumes.as_ref().is_some_and(|set| !set.is_empty())),
         ("Config.NetworkDisabled (use the network \"none\")", config.network_disabled),
-        ("Config.MacAddress", !config.mac_address.is_empty()),
         ("Config.OnBuild", some(config.on_build.as_ref())),
         ("Config.Shell", config.shell.as_ref().is_some_and(|words| !words.0.is_empty())),
         ("Config.ArgsEscaped", config.args_escaped),
@@ -212,11 +211,19 @@ fn network(mode: &str) -> Network {
 }
 
 /// What is wished of each network; clients name that of `NetworkMode` here again.
-fn wishes(networking: NetworkingConfig) -> Result<BTreeMap<String, Wish>> {
+fn wishes(networking: NetworkingConfig, mode: &str, mac: &str) -> Result<BTreeMap<String, Wish>> {
     let all = networking.endpoints_config.into_iter().flatten();
     // Of these three nothing can be wished, but clients name them.
     let real = all.filter(|(name, _)| !matches!(name.as_str(), "none" | "host"));
-    real.map(|(name, settings)| Ok((name, super::network::wish(settings.unwrap_or_default())?))).collect()
+    let mut wishes = real
+        .map(|(name, settings)| Ok((name, super::network::wish(settings.unwrap_or_default())?)))
+        .collect::<Result<BTreeMap<String, Wish>>>()?;
+    // Clients before API 1.44 say it of the container, not of its place in a network.
+    if let Some(mac) = super::network::mac(mac)? {
+        let main = if mode.is_empty() { "default" } else { mode };
+        wishes.entry(main.to_owned()).or_default().mac.get_or_insert(mac);
+    }
+    Ok(wishes)
 }
 
 fn log(config: LogConfig) -> Result<Log> {
@@ -345,6 +352,8 @@ mod tests {
         let wish = &config.host.networks["web"];
         assert_eq!((wish.v4, wish.mac), (Some([10, 0, 0, 9].into()), Some([2, 0, 0, 0, 0, 1])));
         assert_eq!((wish.aliases.as_slice(), config.host.networks.len()), (&["w".to_owned()][..], 2));
+        let old = convert(r#"{"Image":"bb","MacAddress":"02:00:00:00:00:01"}"#).unwrap();
+        assert_eq!(old.host.networks["default"].mac, Some([2, 0, 0, 0, 0, 1]));
         let other = convert(r#"{"Image":"bb","HostConfig":{"NetworkMode":"container:db"}}"#).unwrap();
         assert_eq!(other.host.network, Network::Container("db".to_owned()));
         let bad = r#"{"Image":"bb","NetworkingConfig":{"EndpointsConfig":{"web":{"IPAMConfig":{"IPv4Address":"::1"}}}}}"#;

@@ -108,6 +108,12 @@ pub(crate) fn wished(wish: &Wish) -> EndpointSettings {
     }
 }
 
+/// A hardware address; empty is none.
+pub(crate) fn mac(text: &str) -> Result<Option<[u8; 6]>> {
+    let invalid = || Failure::invalid(format!("invalid MAC address: {text}"));
+    if text.is_empty() { Ok(None) } else { wire::mac(text).ok_or_else(invalid).map(Some) }
+}
+
 /// What somebody wishes of a network.
 pub(crate) fn wish(settings: EndpointSettings) -> Result<Wish> {
     let ipam = settings.ipam_config.unwrap_or_default();
@@ -121,13 +127,7 @@ pub(crate) fn wish(settings: EndpointSettings) -> Result<Wish> {
     if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
         return Err(Failure::unsupported("Links"));
     }
-    let mac = match settings.mac_address.as_str() {
-        "" => None,
-        text => {
-            let invalid = || Failure::invalid(format!("invalid MAC address: {text}"));
-            Some(wire::mac(text).ok_or_else(invalid)?)
-        }
-    };
+    let mac = mac(&settings.mac_address)?;
     let of_family = |text: &str, v6: bool| match wire::address(text).map_err(Failure::invalid)? {
         Some(address) if address.is_ipv6() != v6 => {
             let family = if v6 { "IPv6" } else { "IPv4" };
