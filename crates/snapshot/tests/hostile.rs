@@ -13,7 +13,7 @@ use std::{
 };
 
 use archive::{Header, Kind, Writer};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, open, openat, renameat_with};
 use snapshot::{
     Driver, Error,
     suite::{digest, directory, file, link, tar},
@@ -293,12 +293,16 @@ fn swap(staging: &Path, links: &Path, done: &AtomicBool, swaps: &AtomicU64) {
     let mut number = 0_u64;
     while !done.load(Ordering::Relaxed) {
         for staged in fs::read_dir(staging).unwrap().flatten() {
-            for name in ["d", "d/e"] {
+            // Where `d` is a link for the moment, `d/e` would be the canary's: this one follows none itself.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let outer = open(staged.path(), flags, Mode::empty());
+            let inner = outer.as_ref().ok().and_then(|outer| openat(outer, "d", flags, Mode::empty()).ok());
+            for (directory, name) in [(outer.ok(), "d"), (inner, "e")] {
+                let Some(directory) = directory else { continue };
                 number += 1;
                 let link = links.join(format!("l{}", number % 8));
-                let place = staged.path().join(name);
                 for _ in 0..2 {
-                    if renameat_with(CWD, &link, CWD, &place, RenameFlags::EXCHANGE).is_ok() {
+                    if renameat_with(CWD, &link, &directory, name, RenameFlags::EXCHANGE).is_ok() {
                         swaps.fetch_add(1, Ordering::Relaxed);
                     }
                 }

@@ -87,8 +87,6 @@ const EXEC: &[Flag] = &[
     ("preserve-fds", None, true, "hand so many more descriptors on"),
     ("tty", Some('t'), false, "with a terminal"),
     ("no-new-privs", None, false, "without ways to gain privileges"),
-    ("apparmor", None, true, "the AppArmor profile"),
-    ("process-label", None, true, "the SELinux label"),
     ("ignore-paused", None, false, "also in a paused container"),
     ("cgroup", None, true, "a control group below the container's, [CONTROLLER:]PATH"),
 ];
