@@ -361,8 +361,9 @@ fn features_have_the_whole_structure_of_the_spec() {
     for (word, known) in [("ro", true), ("rnosuid", true), ("fly", false)] {
         assert_eq!(has("/mountOptions", word), known, "{word}");
         let mut bundle = Bundle::sh("true");
+        let source = bundle.path().join("rootfs/bin");
         bundle.spec["mounts"].as_array_mut().unwrap().push(serde_json::json!({
-            "destination": "/x", "type": "bind", "source": "/usr/share", "options": ["rbind", word]
+            "destination": "/x", "type": "bind", "source": source, "options": ["rbind", word]
         }));
         assert_eq!(bundle.run().code == 0, known, "{word}");
     }
