@@ -5,7 +5,7 @@ use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 use anyhow::Context;
 use engine::Engine;
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
@@ -23,6 +23,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a request's head (R13).
 const MAX_HEAD: usize = 64 << 10;
+/// How long a request's head may take to come, as in dockerd: half a one does not hold a connection for ever.
+const MAX_WAIT: Duration = Duration::from_mins(5);
 
 /// Opens the engine, listens, and serves until SIGTERM or SIGINT.
 pub(crate) async fn run(options: engine::Options, hosts: &[String], debug: bool) -> anyhow::Result<()> {
@@ -89,6 +91,18 @@ async fn accept(listener: UnixListener, hand_in: mpsc::Sender<UnixStream>) {
     }
 }
 
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        // Clients close their sending half when their input ends and go on reading. hyper then no longer sees when
+        // one vanishes, hence the watch on the side: `events` and `wait` must not outlive who asked for them.
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_WAIT);
+    protocol
+}
+
 /// Serves one connection until either side has had enough.
 async fn converse(stream: UnixStream, door: Arc<Door>) {
     let hang_up = match HangUp::of(&stream) {
@@ -97,13 +111,7 @@ async fn converse(stream: UnixStream, door: Arc<Door>) {
     };
     let own = Arc::clone(&door);
     let service = service_fn(move |request| router::answer(Arc::clone(&own), request));
-    let connection = http1::Builder::new()
-        // Clients close their sending half when their input ends and go on reading. hyper then no longer sees when
-        // one vanishes, hence the watch on the side: `events` and `wait` must not outlive who asked for them.
-        .half_close(true)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = protocol().serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
@@ -115,5 +123,33 @@ async fn converse(stream: UnixStream, door: Arc<Door>) {
     };
     if let Err(error) = outcome {
         tracing::debug!("connection: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{Request, body::Incoming};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::body;
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_is_waited_for_in_vain_not_for_ever() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let service = service_fn(|_: Request<Incoming>| async {
+            Ok::<_, std::io::Error>(hyper::Response::new(body::full("OK")))
+        });
+        let serving = tokio::spawn(protocol().serve_connection(TokioIo::new(server), service));
+        client.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 1024];
+        let length = client.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+
+        client.write_all(b"GET /_ping HTTP/1.1\r\nHos").await.unwrap();
+        let began = tokio::time::Instant::now();
+        let ended = tokio::time::timeout(MAX_WAIT * 2, serving).await;
+        assert!(ended.is_ok_and(|ended| ended.unwrap().is_err()));
+        assert!(began.elapsed() <= MAX_WAIT + GRACE);
     }
 }
