@@ -10,8 +10,8 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, open},
-    io::Errno,
+    fs::{Mode, OFlags, open, openat},
+    io::{Errno, write},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid},
 };
@@ -127,7 +127,7 @@ fn through_proxy(birth: Birth<'_>) -> Result<Option<(i32, OwnedFd)>> {
     let proxy = sys::process::fork(Fork::default()).during(|| "fork to enter a user namespace")?;
     let Some((proxy, _)) = proxy else {
         drop(reader);
-        let born = enter(birth).and_then(|()| fork(birth, true));
+        let born = enter(birth).and_then(|birth| fork(birth, true));
         let answer = match born {
             Ok(None) => return Ok(None),
             Ok(Some((pid, _))) => Ok(pid),
@@ -151,13 +151,29 @@ fn through_proxy(birth: Birth<'_>) -> Result<Option<(i32, OwnedFd)>> {
     Ok(Some((pid, pidfd)))
 }
 
-fn enter(birth: Birth<'_>) -> Result<()> {
-    birth.plan.parent_joins.iter().try_for_each(steps::join)?;
+/// Hands back what is left for the birth to do.
+fn enter(birth: Birth<'_>) -> Result<Birth<'_>> {
+    let joins = &birth.plan.parent_joins;
+    let group = birth.cgroup.filter(|_| joins.iter().any(|join| join.name == "cgroup"));
+    if let Some(group) = group {
+        // Out of a joined cgroup namespace no group outside of it can be left or entered (`nsdelegate`, cgroups(7)).
+        enter_group(group)?;
+    }
+    joins.iter().try_for_each(steps::join)?;
     if let Some((container, kinds)) = birth.container {
         for kind in ["user", "pid"].map(namespace_bit).into_iter().filter(|kind| kinds & kind != 0) {
             sys::process::setns(container, kind)
                 .during(|| format!("join the container's {} namespace", names(kind)))?;
         }
     }
-    new_time_namespace(birth.plan)
+    new_time_namespace(birth.plan)?;
+    Ok(Birth { cgroup: birth.cgroup.filter(|_| group.is_none()), ..birth })
+}
+
+fn enter_group(group: BorrowedFd<'_>) -> Result<()> {
+    let doing = || "enter the container's group";
+    let procs =
+        openat(group, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).during(doing)?;
+    write(&procs, b"0").during(doing)?;
+    Ok(())
 }
