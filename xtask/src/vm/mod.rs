@@ -15,10 +15,11 @@ use std::{
     fs::{self, File},
     io::BufWriter,
     path::{Path, PathBuf},
+    thread,
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     Unfit,
@@ -40,15 +41,28 @@ const PRODUCTS: [&str; 3] = ["knarr", "knarr-shim", "knarr-runtime"];
 pub(crate) fn test(filters: &[&str]) -> Result<()> {
     let kit = Kit::prepare()?;
     let started = Instant::now();
+    let work: Vec<_> = GUESTS
+        .iter()
+        .map(|guest| {
+            (guest, kit.programs.iter().filter_map(|program| program.suite(guest, filters)).collect())
+        })
+        .collect();
     let mut sum = Sum::default();
-    for guest in &GUESTS {
-        let suites: Vec<_> =
-            kit.programs.iter().filter_map(|program| program.suite(guest, filters)).collect();
-        sum.left_out += suites.iter().map(|suite| suite.left_out.len()).sum::<usize>();
-        if suites.iter().any(|suite| !suite.tests.is_empty()) {
-            kit.run(guest, &suites, &mut sum)?;
-        }
-    }
+    sum.left_out = work
+        .iter()
+        .flat_map(|(_, suites): &(_, Vec<Suite<'_>>)| suites)
+        .map(|suite| suite.left_out.len())
+        .sum();
+    // An emulated processor is slow and mostly alone at work: guests run side by side.
+    thread::scope(|scope| -> Result<()> {
+        let wanted = work.iter().filter(|(_, suites)| suites.iter().any(|suite| !suite.tests.is_empty()));
+        let guests: Vec<_> = wanted.map(|(guest, suites)| scope.spawn(|| kit.run(guest, suites))).collect();
+        guests.into_iter().try_for_each(|guest| {
+            let of_guest = guest.join().map_err(|_| anyhow!("a guest's thread panicked"))??;
+            sum.take(&of_guest);
+            Ok(())
+        })
+    })?;
     println!(
         "in guests: {} passed, {} failed, {} ignored, {} left out, in {} s",
         sum.passed,
@@ -84,29 +98,34 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, title: &str, suite: &Suite<'_>, outcome: &Outcome) {
+    fn take(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.left_out += other.left_out;
+    }
+
+    /// Counts what became of a suite, and tells it in one piece.
+    fn add(&mut self, guest: &Guest, suite: &Suite<'_>, outcome: &Outcome) {
         self.passed += outcome.passed;
         self.failed += outcome.failed.len();
         self.ignored += outcome.ignored.len();
-        let mut line = format!("  {title:<28} {:>3} passed", outcome.passed);
+        let mut text = format!("{:<7}{:<28} {:>3} passed", guest.name, suite.title(), outcome.passed);
         for (count, what) in [(outcome.failed.len(), "FAILED"), (outcome.ignored.len(), "ignored")] {
             if count > 0 {
-                let _ = write!(line, ", {count} {what}");
+                let _ = write!(text, ", {count} {what}");
             }
         }
-        println!("{line}, {:.1} s", outcome.seconds);
-        for (test, why) in &suite.left_out {
-            println!("    left out: {test}: {why}");
-        }
-        for test in &outcome.ignored {
-            println!("    {test}");
-        }
-        for failure in &outcome.failed {
-            println!("    FAILED {failure}");
+        let _ = writeln!(text, ", {:.1} s", outcome.seconds);
+        let left_out = suite.left_out.iter().map(|(test, why)| format!("left out: {test}: {why}"));
+        let failed = outcome.failed.iter().map(|failure| format!("FAILED {failure}"));
+        for line in left_out.chain(outcome.ignored.iter().cloned()).chain(failed) {
+            let _ = writeln!(text, "           {line}");
         }
         if !outcome.failed.is_empty() {
-            print!("{}", outcome.explain());
+            text.push_str(&outcome.explain());
         }
+        print!("{text}");
     }
 }
 
@@ -128,42 +147,50 @@ impl Kit {
         Ok(Self { kernel: image::Kernel::get(&cache)?, cache, programs, scratch: Scratch::new("vm")? })
     }
 
-    fn run(&self, guest: &Guest, suites: &[Suite<'_>], sum: &mut Sum) -> Result<()> {
+    fn run(&self, guest: &Guest, suites: &[Suite<'_>]) -> Result<Sum> {
         let machine = self.machine(guest, suites)?;
         let started = Instant::now();
+        let mut sum = Sum::default();
         let mut report = Report::new(suites.len());
         let mut told = vec![false; suites.len()];
-        println!("{}: {}", guest.name, guest.about);
+        println!("{:<7}{}", guest.name, guest.about);
         let end = machine.run(|line| {
             if let Some(number) = report.hear(line) {
                 told[number] = true;
                 let suite = &suites[number];
-                sum.add(&suite.title(), suite, &report.outcome(number, suite));
+                sum.add(guest, suite, &report.outcome(number, suite));
             }
         });
         for (number, suite) in suites.iter().enumerate().filter(|(number, _)| !told[*number]) {
-            sum.add(&suite.title(), suite, &report.outcome(number, suite));
+            sum.add(guest, suite, &report.outcome(number, suite));
         }
-        println!("  Linux {}, {} s with its start", report.kernel, started.elapsed().as_secs());
+        println!(
+            "{:<7}Linux {}, {} s with its start",
+            guest.name,
+            report.kernel,
+            started.elapsed().as_secs()
+        );
         if let Err(error) = end {
             sum.failed += 1;
-            println!("  FAILED {error:#}");
+            println!("{:<7}FAILED {error:#}", guest.name);
         }
-        Ok(())
+        Ok(sum)
     }
 
     fn machine<'a>(&self, guest: &'a Guest, suites: &[Suite<'_>]) -> Result<Machine<'a>> {
-        let scratch = self.scratch.path().join("scratch");
+        let place = self.scratch.path().join(guest.name);
+        fs::create_dir(&place)?;
+        let scratch = place.join("scratch");
         output(command(&["mke2fs", "-q", "-F", "-t", "ext4"]).arg(&scratch).arg("64M"))?;
         let disk = guest.debian.then(|| image::debian(&self.cache, &self.kernel)).transpose()?;
         let console = self.cache.join(format!("{}.console", guest.name));
-        let initrd = self.initrd(guest, suites)?;
+        let initrd = self.initrd(guest, suites, &place)?;
         Ok(Machine { guest, kernel: self.kernel.image.clone(), initrd, disk, scratch, console })
     }
 
     /// A guest's first files: what starts it, and the programs at the paths that they have here.
-    fn initrd(&self, guest: &Guest, suites: &[Suite<'_>]) -> Result<PathBuf> {
-        let path = self.scratch.path().join("initrd");
+    fn initrd(&self, guest: &Guest, suites: &[Suite<'_>], folder: &Path) -> Result<PathBuf> {
+        let path = folder.join("initrd");
         let mut cpio = Cpio::new(BufWriter::new(File::create(&path)?));
         cpio.copy(Path::new("/bin/busybox"), Path::new("/bin/busybox"))?;
         cpio.file(Path::new("/init"), 0o755, INIT.as_bytes())?;
@@ -192,7 +219,7 @@ impl Kit {
         let products = PRODUCTS.map(|name| built.join(name));
         let tests = suites.iter().filter(|suite| !suite.tests.is_empty()).map(|suite| &suite.program.path);
         for program in products.iter().chain(tests) {
-            let slim = programs::strip(program, self.scratch.path())?;
+            let slim = programs::strip(program, folder)?;
             cpio.copy(&slim, &place(program))?;
             fs::remove_file(&slim).with_context(|| slim.display().to_string())?;
         }
